@@ -1,0 +1,106 @@
+"""CycleMLP: A MLP-like Architecture for Dense Prediction, ICLR 2022, arXiv:2107.10224.
+
+Released: classifiers B1 to B5 (repository ShoufaChen/CycleMLP, MIT licence). Differs from the release: drop path works
+in the dense form too, ``out_indices`` instead of an environment variable decides which levels are normalised, and the
+constant ``offset`` buffers are checked on loading but not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from mmengine.registry import MODELS
+from timm.layers import trunc_normal_
+from torch import Tensor, nn
+
+from mlp_dense.backbones.pyramid import PyramidMLP, Stage
+from mlp_dense.checkpoints import CheckpointError
+from mlp_dense.layers import ConvEmbed, ThreeBranch
+from mlp_dense.ops import channel_shifts, cycle_fc
+
+# Kernel of each branch, (height, width). The names mislead: sfc_h shifts along the width, sfc_w along the height.
+KERNELS = {'sfc_h': (1, 3), 'sfc_w': (3, 1)}
+
+
+class CycleFC(nn.Module):
+    """``(B, H, W, C) -> same``: :func:`mlp_dense.ops.cycle_fc` with its parameters in the released shape."""
+
+    def __init__(self, dim: int, kernel_size: tuple[int, int]):
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.weight = nn.Parameter(torch.empty(dim, dim, 1, 1))
+        self.bias = nn.Parameter(torch.empty(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cycle_fc(x, self.weight.flatten(1), self.bias, self.kernel_size)
+
+
+class CycleMix(ThreeBranch):
+    """Cycle FC along the width, along the height, and an ordinary linear map (section 3.2, figure 4)."""
+
+    def __init__(self, dim: int):
+        super().__init__(dim)
+        self.mlp_c = nn.Linear(dim, dim, bias=False)
+        self.sfc_h = CycleFC(dim, KERNELS['sfc_h'])
+        self.sfc_w = CycleFC(dim, KERNELS['sfc_w'])
+
+    def branches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.sfc_h(x), self.sfc_w(x), self.mlp_c(x)
+
+
+@MODELS.register_module()
+class CycleMLP(PyramidMLP):
+    """CycleMLP at any image size: four levels at strides 4, 8, 16 and 32. Arguments as in :class:`PyramidMLP`.
+
+    ``b1`` to ``b5`` are the paper's table 1 and load the released files unchanged. ``t``, ``s`` and ``b`` are a
+    reconstruction: the paper gives their sizes (28 M and 4.4 G, 50 M and 8.5 G, 88 M and 15.2 G) and says that they
+    follow Swin, but their code was never released. Here they have Swin's widths and depths and a narrower channel MLP
+    in the last stage, which meets those sizes within 2 %. They will not load the released T, S and B files.
+
+    The 7x7 stem with stride 4 and padding 2 gives ``floor((n - 3) / 4) + 1`` cells along an edge of ``n`` pixels.
+    """
+
+    archs = {
+        'b1': dict(dims=(64, 128, 320, 512), depths=(2, 2, 4, 2), mlp_ratios=(4, 4, 4, 4)),
+        'b2': dict(dims=(64, 128, 320, 512), depths=(2, 3, 10, 3), mlp_ratios=(4, 4, 4, 4)),
+        'b3': dict(dims=(64, 128, 320, 512), depths=(3, 4, 18, 3), mlp_ratios=(8, 8, 4, 4)),
+        'b4': dict(dims=(64, 128, 320, 512), depths=(3, 8, 27, 3), mlp_ratios=(8, 8, 4, 4)),
+        'b5': dict(dims=(96, 192, 384, 768), depths=(3, 4, 24, 3), mlp_ratios=(4, 4, 4, 4)),
+        't': dict(dims=(96, 192, 384, 768), depths=(2, 2, 6, 2), mlp_ratios=(4, 4, 4, 2)),
+        's': dict(dims=(96, 192, 384, 768), depths=(2, 2, 18, 2), mlp_ratios=(4, 4, 4, 2)),
+        'b': dict(dims=(128, 256, 512, 1024), depths=(2, 2, 18, 2), mlp_ratios=(4, 4, 4, 1.75)),
+    }
+
+    released_constants = ('.offset',)
+
+    def make_stem(self, stage: Stage) -> nn.Module:
+        return ConvEmbed(3, stage.dim, kernel_size=7, stride=self.strides[0], padding=2)
+
+    def make_downsample(self, before: Stage, after: Stage) -> nn.Module:
+        return ConvEmbed(before.dim, after.dim, kernel_size=3, stride=self.strides[after.index], padding=1)
+
+    def make_mixer(self, stage: Stage) -> nn.Module:
+        return CycleMix(stage.dim)
+
+    def init_layer(self, module: nn.Module) -> None:
+        super().init_layer(module)
+        if isinstance(module, CycleFC):
+            trunc_normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
+
+    def from_released(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        for name in state:
+            if name.endswith('.offset'):
+                _check_offset(name, state[name])
+        return dict(state)
+
+
+def _check_offset(name: str, offset: Tensor) -> None:
+    """Released files repeat the shifts as (dy, dx) pairs, channel after channel; only the defined ones will do."""
+    pairs = offset.reshape(-1, 2)
+    moved = 1 if name.endswith('sfc_h.offset') else 0
+    expected = torch.zeros_like(pairs)
+    expected[:, moved] = torch.tensor(channel_shifts(len(pairs), max(KERNELS['sfc_h']))).to(pairs)
+    if not torch.equal(pairs, expected):
+        raise CheckpointError(f'{name} holds other shifts than CycleMLP is defined with; not a file of this model')

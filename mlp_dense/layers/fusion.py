@@ -1,0 +1,30 @@
+"""The three-branch token mixer that CycleMLP, Vision Permutator and DynaMixer share."""
+
+from __future__ import annotations
+
+from timm.layers import Mlp
+from torch import Tensor, nn
+
+
+class ThreeBranch(nn.Module):
+    """``(B, H, W, C) -> same``: a softmax over three branches, per image and channel, then a projection.
+
+    A family subclasses it, makes its branches in ``__init__`` and returns their outputs from :meth:`branches`.
+    Split attention of Vision Permutator (arXiv:2106.12368), section 3.3.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.reweight = Mlp(dim, dim // 4, dim * 3)
+        self.proj = nn.Linear(dim, dim)
+
+    def branches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Three ``(B, H, W, C)`` maps: mixed along one axis, along the other, and over channels."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w, c = self.branches(x)
+        scores = self.reweight((h + w + c).mean((1, 2)))  # (B, 3C), the three scores of a channel adjacent
+        gate = scores.unflatten(-1, (-1, 3)).softmax(-1)  # (B, C, 3)
+        gate_h, gate_w, gate_c = gate[:, None, None].unbind(-1)  # (B, 1, 1, C)
+        return self.proj(h * gate_h + w * gate_w + c * gate_c)
