@@ -14,7 +14,8 @@ from mmengine.registry import MODELS
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
-from mlp_dense.backbones.pyramid import PyramidMLP, Stage
+from mlp_dense.backbones.pyramid import PyramidMLP
+from mlp_dense.backbones.stages import Stage
 from mlp_dense.checkpoints import CheckpointError
 from mlp_dense.layers import ConvEmbed, ThreeBranch
 from mlp_dense.ops import channel_shifts, cycle_fc
@@ -75,10 +76,10 @@ class CycleMLP(PyramidMLP):
     released_constants = ('.offset',)
 
     def make_stem(self, stage: Stage) -> nn.Module:
-        return ConvEmbed(3, stage.dim, kernel_size=7, stride=self.strides[0], padding=2)
+        return ConvEmbed(3, stage.dim, kernel_size=7, stride=stage.step, padding=2)
 
     def make_downsample(self, before: Stage, after: Stage) -> nn.Module:
-        return ConvEmbed(before.dim, after.dim, kernel_size=3, stride=self.strides[after.index], padding=1)
+        return ConvEmbed(before.dim, after.dim, kernel_size=3, stride=after.step, padding=1)
 
     def make_mixer(self, stage: Stage) -> nn.Module:
         return CycleMix(stage.dim)

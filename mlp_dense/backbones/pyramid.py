@@ -1,45 +1,27 @@
 """The skeleton that the families share: stem, stages, levels, freezing, checkpointing, initialisation and loading.
 
 A family sets its arch table and overrides one hook: :meth:`PyramidMLP.make_mixer` for the token mixer of the usual
-block, or :meth:`PyramidMLP.make_block` for a block of its own.
+block, or :meth:`PyramidMLP.make_block` for a block of its own. Families whose mixers are made for one grid start from
+:class:`mlp_dense.backbones.grid_pyramid.GridPyramidMLP`.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
-from mmengine.logging import print_log
-from mmengine.model import BaseModule, update_init_info
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mlp_dense.checkpoints import CheckpointError, LoadReport, plan_load, read_checkpoint, unwrap
+from mlp_dense.backbones.loading import ReleasedModel
+from mlp_dense.backbones.stages import Arch, Stage, check_out_indices, drop_path_rates, find_arch, make_stages
 from mlp_dense.layers import MixerBlock
 
-Arch = Mapping[str, Any]
 
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage of a backbone, as its builders see it."""
-
-    index: int
-    dim: int
-    depth: int
-    mlp_ratio: float
-    stride: int
-    """Pixels of the image per cell."""
-    drop_paths: tuple[float, ...]
-    """One rate per block."""
-
-
-class PyramidMLP(BaseModule):
+class PyramidMLP(ReleasedModel):
     """An image classifier, or with ``fork_feat`` a feature pyramid for dense prediction.
 
     Args:
@@ -47,8 +29,9 @@ class PyramidMLP(BaseModule):
         num_classes: classes of the head; without effect with ``fork_feat``.
         fork_feat: False returns logits ``(B, num_classes)``; True returns a tuple with one contiguous
             ``(B, C, H, W)`` map per entry of ``out_indices``, each normalised by its own LayerNorm.
-        out_indices: the stages to return, ascending, from 0. Stages after the last one are not built, and levels that
-            are not returned have no norm, so that every parameter takes part in training.
+        out_indices: the stages to return, ascending, from 0; None for the family's usual ones, here all. Stages after
+            the last one are not built, and levels that are not returned have no norm, so that every parameter takes
+            part in training.
         drop_path_rate: drop path of the last block; it grows linearly from 0 at the first one.
         frozen_stages: -1 freezes nothing, 0 the stem, ``k`` the stem and the first ``k`` stages with the
             downsamplings before them. Frozen parts stay in evaluation mode. Output norms are never frozen: no
@@ -70,16 +53,19 @@ class PyramidMLP(BaseModule):
     archs: ClassVar[dict[str, dict[str, Any]]]
     """Variants by name; all have the same keys, one entry per stage."""
     strides: ClassVar[tuple[int, ...]] = (4, 2, 2, 2)
-    """Stride of the stem, then of the downsampling before each later stage."""
-    released_constants: ClassVar[tuple[str, ...]] = ()
-    """Endings of released names that hold constants of the definition, which are not kept here."""
+    """Stride of the stem, then of the downsampling before each later stage, where the arch table has no ``strides``."""
+    img_size = 224
+    """Edge of the square images that the weights are trained on, in pixels."""
+    norm_eps: ClassVar[float] = 1e-5
+    constant_drop_path: ClassVar[bool] = False
+    """Whether every block has the full drop path rate."""
 
     def __init__(
         self,
         arch: str | Arch,
         num_classes: int = 1000,
         fork_feat: bool = False,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
+        out_indices: Sequence[int] | None = None,
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -87,26 +73,31 @@ class PyramidMLP(BaseModule):
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
     ):
         super().__init__(init_cfg)
-        stages = self._make_stages(self._find_arch(arch), drop_path_rate)
+        entry = find_arch(type(self).__name__, self.archs, arch, self.strides)
+        rates = drop_path_rates(drop_path_rate, sum(entry['depths']), self.constant_drop_path)
+        stages = make_stages(entry, self.strides, self.img_size, rates)
         self.arch_name = f'{type(self).__name__}-{arch if isinstance(arch, str) else "own"}'
         self.fork_feat = fork_feat
-        self.out_indices = _check_out_indices(out_indices, len(stages)) if fork_feat else (len(stages) - 1,)
-        self.frozen_stages = _check_range('frozen_stages', frozen_stages, -1, len(stages))
+        levels = self.default_levels(len(stages)) if out_indices is None else out_indices
+        self.out_indices = check_out_indices(levels, len(stages)) if fork_feat else (len(stages) - 1,)
+        if not -1 <= frozen_stages <= len(stages):
+            raise ValueError(f'frozen_stages must be from -1 to {len(stages)}, got {frozen_stages}')
+        self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self.out_channels = tuple(stages[i].dim for i in self.out_indices)
         self.out_strides = tuple(stages[i].stride for i in self.out_indices)
 
+        self.patch_size = stages[0].step
         self.patch_embed = self.make_stem(stages[0])
         self.network, self.stage_at = self._make_network(stages[: self.out_indices[-1] + 1])
         if fork_feat:
             for index in self.out_indices:
-                self.add_module(self.norm_name(index), nn.LayerNorm(stages[index].dim))
+                self.add_module(self.norm_name(index), self.make_norm(stages[index].dim))
         else:
-            self.norm = nn.LayerNorm(stages[-1].dim)
+            self.norm = self.make_norm(stages[-1].dim)
             self.head = nn.Linear(stages[-1].dim, num_classes)
         self.apply(self.init_layer)
-        self.register_load_state_dict_pre_hook(_accept_released)
         self._freeze()
 
     # What a family overrides.
@@ -127,6 +118,18 @@ class PyramidMLP(BaseModule):
         """One block, ``(B, H, W, C) -> same``."""
         return MixerBlock(self.make_mixer(stage), stage.dim, stage.mlp_ratio, drop_path)
 
+    def make_norm(self, dim: int) -> nn.Module:
+        """The norm of a returned level, or before the head."""
+        return nn.LayerNorm(dim, eps=self.norm_eps)
+
+    def default_levels(self, count: int) -> tuple[int, ...]:
+        """``out_indices`` where none are given: all ``count`` stages."""
+        return tuple(range(count))
+
+    def level_of(self, stage: int, embedded: Tensor, result: Tensor) -> Tensor:
+        """What a level shows of its stage, given the stage's input and output."""
+        return result
+
     def init_layer(self, module: nn.Module) -> None:
         """Initial weights of one layer: Linear weights of std 0.02 and zero biases, the rest as PyTorch makes them."""
         if isinstance(module, nn.Linear):
@@ -134,45 +137,13 @@ class PyramidMLP(BaseModule):
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def from_released(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A released state dict with this class's own names and shapes; one that has them comes back unchanged.
-
-        Raises:
-            CheckpointError: the file contradicts the definition.
-        """
-        return dict(state)
-
     # Building.
-
-    def _find_arch(self, arch: str | Arch) -> Arch:
-        family, known = type(self).__name__, self.archs
-        if isinstance(arch, str):
-            if arch not in known:
-                raise ValueError(f'{family} has no arch {arch!r}; it has {", ".join(known)}')
-            return known[arch]
-        keys = set(next(iter(known.values())))
-        if set(arch) != keys:
-            raise ValueError(f'{family}: an arch dict has the keys {sorted(keys)}, got {sorted(arch)}')
-        lengths = {key: len(value) for key, value in arch.items()}
-        if set(lengths.values()) != {len(self.strides)}:
-            raise ValueError(f'{family}: every entry of an arch dict has {len(self.strides)} stages, got {lengths}')
-        return arch
-
-    def _make_stages(self, arch: Arch, drop_path_rate: float) -> list[Stage]:
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
-        rates = iter(torch.linspace(0, drop_path_rate, sum(arch['depths']), device='cpu').tolist())
-        stages, stride = [], 1
-        for index, (dim, depth, ratio) in enumerate(zip(arch['dims'], arch['depths'], arch['mlp_ratios'], strict=True)):
-            stride *= self.strides[index]
-            stages.append(Stage(index, dim, depth, ratio, stride, tuple(next(rates) for _ in range(depth))))
-        return stages
 
     def _make_network(self, stages: Sequence[Stage]) -> tuple[nn.ModuleList, tuple[int, ...]]:
         """The released flat list of stages and downsamplings, and where in it each stage sits."""
         network, stage_at = nn.ModuleList(), []
         for stage in stages:
-            if stage.index and self.strides[stage.index] > 1:
+            if stage.index and stage.step > 1:
                 network.append(self.make_downsample(stages[stage.index - 1], stage))
             stage_at.append(len(network))
             network.append(nn.Sequential(*(self.make_block(stage, rate) for rate in stage.drop_paths)))
@@ -197,14 +168,17 @@ class PyramidMLP(BaseModule):
         return self.head(self.norm(last).mean((1, 2)))
 
     def forward_stages(self, x: Tensor) -> Iterator[Tensor]:
-        """The ``(B, H, W, C)`` result of each stage in turn, before any norm."""
+        """The ``(B, H, W, C)`` level of each stage in turn, before any norm."""
         self._check_input(x)
         x = self.patch_embed(x.permute(0, 2, 3, 1))
-        for position, module in enumerate(self.network):
-            if position in self.stage_at:
+        stage = 0
+        for module in self.network:
+            if isinstance(module, nn.Sequential):  # a stage; the others are downsamplings
+                embedded = x
                 for block in module:
                     x = self._run_block(block, x)
-                yield x
+                yield self.level_of(stage, embedded, x)
+                stage += 1
             else:
                 x = module(x)
 
@@ -216,7 +190,7 @@ class PyramidMLP(BaseModule):
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != 4 or x.shape[1] != 3:
             raise ValueError(f'{self.arch_name} takes images (B, 3, H, W), got shape {tuple(x.shape)}')
-        if min(x.shape[2:]) < self.strides[0]:
+        if min(x.shape[2:]) < self.patch_size:
             raise ValueError(f'{self.arch_name}: an image of {tuple(x.shape[2:])} pixels is smaller than one patch')
 
     # Freezing.
@@ -241,72 +215,9 @@ class PyramidMLP(BaseModule):
                     module.eval()
         return self
 
-    # Loading.
-
-    def init_weights(self) -> None:
-        """Load the checkpoint of a ``Pretrained`` init_cfg strictly; other init_cfgs go to mmengine."""
-        if not isinstance(self.init_cfg, dict) or self.init_cfg.get('type') != 'Pretrained':
-            super().init_weights()
-        elif not self.is_init:
-            options = {key: value for key, value in self.init_cfg.items() if key != 'type'}
-            unknown = set(options) - {'checkpoint', 'prefix'}
-            if unknown or 'checkpoint' not in options:
-                raise ValueError(f"a Pretrained init_cfg takes 'checkpoint' and 'prefix', got {sorted(options)}")
-            self.load_pretrained(**options)
-            if hasattr(self, '_params_init_info'):
-                update_init_info(self, f'Pretrained: {options["checkpoint"]}')
-            self.is_init = True
-
-    def load_pretrained(self, checkpoint: str, prefix: str | None = None) -> LoadReport:
-        """Load a released file or one of our own, log what became of every tensor, and return that report.
-
-        Args:
-            checkpoint: a file, or an address that mmengine's loader knows. The weights may be bare or under ``model``
-                or ``state_dict``.
-            prefix: load the part below this prefix, e.g. ``'backbone.'`` of a whole detector.
-
-        Raises:
-            CheckpointError: the file is missing, unreadable or not one of this model; nothing is loaded then.
-        """
-        try:
-            released = unwrap(read_checkpoint(checkpoint), checkpoint, prefix)
-            state = self.from_released(released)
-            loaded, report = plan_load(state, self.state_dict(), self._may_lack, self.arch_name, checkpoint)
-        except CheckpointError as error:
-            raise CheckpointError(f'{self.arch_name}: {error}') from error
-        self.load_state_dict(loaded, strict=False)  # plan_load has settled every name
-        print_log(f'{self.arch_name} from {report}', logger='current', level=logging.INFO)
-        return report
-
-    def _may_lack(self, name: str) -> bool:
-        """Whether file and model may differ in this name: head, output norms, stages not built, constants."""
+    def may_lack(self, name: str) -> bool:
+        """Whether a file and the model may differ in this name: head, output norms, stages not built, constants."""
         top, _, rest = name.partition('.')
-        if top == 'network' and int(rest.partition('.')[0]) >= len(self.network):
-            return True
-        if self.released_constants and name.endswith(self.released_constants):
-            return True
+        if top == 'network':
+            return int(rest.partition('.')[0]) >= len(self.network) or super().may_lack(name)
         return top == 'head' or (top.startswith('norm') and (top == 'norm' or top[4:].isdigit()))
-
-
-def _accept_released(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Let ``load_state_dict``, on the backbone or on any model around it, take the released layout too."""
-    assert isinstance(module, PyramidMLP)
-    own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-    for key in own:
-        del state_dict[prefix + key]
-    for key, value in module.from_released(own).items():
-        if not (module.released_constants and key.endswith(module.released_constants)):
-            state_dict[prefix + key] = value
-
-
-def _check_out_indices(out_indices: Sequence[int], count: int) -> tuple[int, ...]:
-    indices = tuple(out_indices)
-    if not indices or list(indices) != sorted(set(indices)) or indices[0] < 0 or indices[-1] >= count:
-        raise ValueError(f'out_indices must be ascending numbers from 0 to {count - 1}, got {indices}')
-    return indices
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> int:
-    if not low <= value <= high:
-        raise ValueError(f'{name} must be from {low} to {high}, got {value}')
-    return value

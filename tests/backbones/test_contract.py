@@ -157,5 +157,5 @@ def test_bad_arguments_are_named(family, options, message):
 
 @pytest.mark.parametrize('shape', [(2, 1, 64, 64), (3, 64, 64), (2, 3, 64, 2)], ids=str)
 def test_bad_images_are_named(family, shape):
-    with pytest.raises(ValueError, match='takes images|smaller than one patch'):
+    with pytest.raises(ValueError, match=r'takes images|smaller than one patch'):
         family.build()(torch.zeros(shape))

@@ -40,7 +40,7 @@ def test_matches_the_definition(shape, kernel_size, backend):
 
 
 @pytest.mark.parametrize('kernel_size', [(1, 3), (3, 1)], ids=str)
-@pytest.mark.parametrize(('height', 'width'), product((1, 2, 3, 6, 9), repeat=2))
+@pytest.mark.parametrize(('height', 'width'), list(product((1, 2, 3, 6, 9), repeat=2)))
 def test_matches_the_definition_at_every_size_in_float32(height, width, kernel_size):
     # float32 runs the depthwise shift, which float64 does not.
     x, weight, bias = draw((2, height, width, 7), dtype=torch.float32)

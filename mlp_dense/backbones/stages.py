@@ -1,0 +1,101 @@
+"""Arch tables turned into stages: what the builders of a backbone read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+Arch = Mapping[str, Any]
+"""``dims, depths, mlp_ratios``, if it varies ``strides``, and a family's own keys; one entry per stage each."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a backbone, as its builders see it."""
+
+    index: int
+    dim: int
+    mlp_ratio: float
+    step: int
+    """Stride of the stem or downsampling before it."""
+    stride: int
+    """Pixels of the image per cell."""
+    grid: int
+    """Cells along an edge of the training image."""
+    drop_paths: tuple[float, ...]
+    """One rate per block."""
+    options: Mapping[str, Any]
+    """This stage's entries of the arch table beyond those above."""
+
+
+def find_arch(family: str, archs: Mapping[str, Arch], arch: str | Arch, strides: Sequence[int]) -> Arch:
+    """The entry of a family's table by name, or an arch of one's own with the same keys.
+
+    Args:
+        strides: those of the family, where its table has no ``strides``.
+
+    Raises:
+        ValueError: no such name; other keys; or entries of different length.
+    """
+    if isinstance(arch, str):
+        if arch not in archs:
+            raise ValueError(f'{family} has no arch {arch!r}; it has {", ".join(archs)}')
+        return archs[arch]
+    keys = set(next(iter(archs.values())))
+    if set(arch) != keys:
+        raise ValueError(f'{family}: an arch dict has the keys {sorted(keys)}, got {sorted(arch)}')
+    count = len(arch.get('strides', strides))
+    lengths = {key: len(value) for key, value in arch.items()}
+    if set(lengths.values()) != {count}:
+        raise ValueError(f'{family}: every entry of an arch dict has {count} stages, got {lengths}')
+    return arch
+
+
+def drop_path_rates(rate: float, blocks: int, constant: bool) -> list[float]:
+    """One rate per block: ``rate`` for all, or growing linearly from 0 at the first to ``rate`` at the last.
+
+    Raises:
+        ValueError: ``rate`` is not in [0, 1).
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f'drop_path_rate must be in [0, 1), got {rate}')
+    return torch.linspace(rate if constant else 0.0, rate, blocks, device='cpu').tolist()
+
+
+def make_stages(arch: Arch, strides: Sequence[int], img_size: int, rates: Sequence[float]) -> list[Stage]:
+    """The stages of an arch.
+
+    Args:
+        strides: those of the family, where the arch has none.
+        img_size: edge of the training images, in pixels.
+        rates: drop path of each block.
+    """
+    own = [key for key in arch if key not in ('dims', 'depths', 'mlp_ratios', 'strides')]
+    stages, stride, first = [], 1, 0
+    for index, step in enumerate(arch.get('strides', strides)):
+        stride *= step
+        depth = arch['depths'][index]
+        stage = Stage(
+            index=index,
+            dim=arch['dims'][index],
+            mlp_ratio=arch['mlp_ratios'][index],
+            step=step,
+            stride=stride,
+            grid=-(-img_size // stride),
+            drop_paths=tuple(rates[first : first + depth]),
+            options={key: arch[key][index] for key in own},
+        )
+        stages.append(stage)
+        first += depth
+    return stages
+
+
+def check_out_indices(out_indices: Sequence[int], count: int) -> tuple[int, ...]:
+    """The indices as a tuple. Raises ValueError unless they ascend from 0 or above to below ``count``."""
+    indices = tuple(out_indices)
+    if not indices or list(indices) != sorted(set(indices)) or indices[0] < 0 or indices[-1] >= count:
+        raise ValueError(f'out_indices must be ascending numbers from 0 to {count - 1}, got {indices}')
+    return indices
