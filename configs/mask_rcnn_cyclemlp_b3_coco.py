@@ -1,0 +1,8 @@
+_base_ = ['./_base_/mask_rcnn_coco.py']
+model = dict(
+    backbone=dict(
+        arch='b3',
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/CycleMLP_B3.pth'),
+    ),
+    neck=dict(in_channels=[64, 128, 320, 512]),
+)

@@ -1,0 +1,8 @@
+_base_ = ['./_base_/retinanet_coco.py']
+model = dict(
+    backbone=dict(
+        arch='b2',
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/CycleMLP_B2.pth'),
+    ),
+    neck=dict(in_channels=[128, 320, 512]),
+)

@@ -1,0 +1,8 @@
+_base_ = ['./_base_/retinanet_coco.py']
+model = dict(
+    backbone=dict(
+        arch='b5',
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/CycleMLP_B5.pth'),
+    ),
+    neck=dict(in_channels=[192, 384, 768]),
+)

@@ -1,0 +1,180 @@
+"""Shapes: a data set of generated photograph-like scenes, written as real files in ADE20K's and in COCO's layout.
+
+    root/shapes.json                                     how it was made; complete once everything else is there
+    root/images/{training,validation}/ADE_*.jpg          ADE20K's layout
+    root/annotations/{training,validation}/ADE_*.png
+    root/{train2017,val2017}/*.jpg                       COCO's layout, the same JPEG files
+    root/annotations/instances_{train,val}2017.json
+
+A label file holds 1 for background and 2, 3, ... for ``KINDS``, as ADE20K's hold 1 to 150. 0 is ADE20K's "not
+labelled" and does not occur. So both of mmseg's classes read it with ``reduce_zero_label=True``, which turns 0 into the
+ignored 255 and every other label into one less: ``ADE20KDataset`` by ``data_root`` alone (that is its default; labels
+then bear the names of ADE20K's first classes), ``BaseSegDataset`` with ``metainfo=SEG_METAINFO``. ``BaseSegDataset``
+defaults to ``reduce_zero_label=False`` and would shift every class by one.
+
+Objects bear the names and ids of COCO categories, so mmdet's ``CocoDataset`` reads the COCO part by ``data_root``
+alone, or with ``metainfo=DET_METAINFO`` to number only the classes that occur.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from ..errors import UserError
+from .coco import coco_annotations, coco_header, coco_image
+from .scene import Scene, SceneObject, draw_scene
+from .surfaces import KINDS
+
+__all__ = ['CLASSES', 'DET_METAINFO', 'PALETTE', 'SEG_METAINFO', 'Scene', 'SceneObject', 'draw_scene', 'make_shapes']
+
+CLASSES = ('background', *(kind.name for kind in KINDS))
+PALETTE = [(90, 90, 90), *(kind.color for kind in KINDS)]  # RGB, one for each class; mmdet takes a tuple for one colour
+SEG_METAINFO = dict(classes=CLASSES, palette=PALETTE)
+DET_METAINFO = dict(classes=CLASSES[1:], palette=PALETTE[1:])
+
+FORMAT = 1  # raise it when the same arguments give other bytes
+MANIFEST = 'shapes.json'
+FOLDERS = ('images', 'annotations', 'train2017', 'val2017')
+SPLITS = {  # name: (stream of random numbers, ADE20K's folder, ADE20K's file name, COCO's folder, first COCO image id)
+    'train': (0, 'training', 'ADE_train_{:08}', 'train2017', 1),
+    'val': (1, 'validation', 'ADE_val_{:08}', 'val2017', 500_001),
+}
+
+
+def make_shapes(
+    root: str | os.PathLike,
+    train: int = 400,
+    val: int = 100,
+    size: int | tuple[int, int] = (160, 160),
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Write ``train`` + ``val`` scenes of ``size`` (width, height) in pixels under ``root``.
+
+    The same arguments give the same bytes, and scene i of a split does not depend on how many there are. One in 16
+    shows no object, one in 8 has a crowd. Where ``root`` already holds this very data set nothing is done; one that was
+    broken off is made anew. Raises UserError for bad arguments, for a root that holds a Shapes data set made otherwise
+    (unless ``overwrite``) and for one that holds anything else (always: nothing but Shapes is ever deleted).
+    """
+    width, height = (size, size) if isinstance(size, int) else size
+    check_arguments(train, val, width, height, seed)
+    manifest = {'format': FORMAT, 'train': train, 'val': val, 'size': [width, height], 'seed': seed}
+    root, console = Path(root), Console(stderr=True)
+    if is_ready(root, manifest, overwrite):
+        console.print(f'{root} already holds this data set; nothing to do', highlight=False, soft_wrap=True)
+        return
+    try:
+        write_all(root, manifest, console)
+    except OSError as error:
+        reason = f'{error.strerror or error}; free it or give another --root'
+        raise UserError(f'cannot write {error.filename or root}: {reason}') from error
+    console.print(f'{root}: {train} training and {val} validation images', highlight=False, soft_wrap=True)
+
+
+def check_arguments(train: int, val: int, width: int, height: int, seed: int) -> None:
+    """Raise UserError that names the first argument out of range."""
+    limit = SPLITS['val'][-1] - SPLITS['train'][-1]  # image ids of the two splits must not meet
+    for name, value, low, high in (
+        ('train', train, 1, limit),
+        ('val', val, 1, limit),
+        ('size', min(width, height), 32, 8192),
+        ('size', max(width, height), 32, 8192),
+        ('seed', seed, 0, 2**63 - 1),
+    ):
+        if not low <= value <= high:
+            raise UserError(f'{name} is {value}; give a number from {low} to {high}')
+
+
+def is_ready(root: Path, manifest: dict, overwrite: bool) -> bool:
+    """Whether ``root`` already holds the wanted data set. Raises UserError where it must not be written to."""
+    if root.exists() and not root.is_dir():
+        raise UserError(f'{root} is not a folder; give another --root')
+    if not root.exists() or not any(root.iterdir()):
+        return False
+    try:
+        found = json.loads((root / MANIFEST).read_text())
+        complete = found.pop('complete')
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        reason = f'is not empty and holds no Shapes data set (no valid {MANIFEST})'
+        raise UserError(f'{root} {reason}; give another --root') from error
+    if found == manifest:
+        return complete and not overwrite and has_all_files(root, manifest)
+    if not overwrite:
+        raise UserError(f'{root} holds a Shapes data set made with {found}; give another --root, or --overwrite')
+    return False
+
+
+def has_all_files(root: Path, manifest: dict) -> bool:
+    """Whether no file of a complete data set was deleted since."""
+    for split, (_, ade_folder, _, coco_folder, _) in SPLITS.items():
+        folders = (root / 'images' / ade_folder, root / 'annotations' / ade_folder, root / coco_folder)
+        if any(not folder.is_dir() or len(os.listdir(folder)) < manifest[split] for folder in folders):
+            return False
+    return all((root / f'annotations/instances_{split}2017.json').is_file() for split in SPLITS)
+
+
+def write_all(root: Path, manifest: dict, console: Console) -> None:
+    """Write the data set in place of what an earlier run left; the manifest tells whether it is complete."""
+    write_manifest(root, {**manifest, 'complete': False})
+    for folder in FOLDERS:
+        if (root / folder).exists():
+            shutil.rmtree(root / folder)
+    for split in SPLITS:
+        write_split(root, split, manifest[split], tuple(manifest['size']), manifest['seed'], console)
+    write_manifest(root, {**manifest, 'complete': True})
+
+
+def write_manifest(root: Path, manifest: dict) -> None:
+    """Write shapes.json in one step, so that it is never seen half written."""
+    root.mkdir(parents=True, exist_ok=True)
+    part = root / f'{MANIFEST}.part'
+    part.write_text(json.dumps(manifest, sort_keys=True) + '\n')
+    part.replace(root / MANIFEST)
+
+
+def write_split(root: Path, split: str, count: int, size: tuple[int, int], seed: int, console: Console) -> None:
+    """Draw and write the scenes of one split, then its COCO file."""
+    stream, ade_folder, ade_name, coco_folder, first_id = SPLITS[split]
+    images, labels, coco_images = root / 'images' / ade_folder, root / 'annotations' / ade_folder, root / coco_folder
+    for folder in (images, labels, coco_images):
+        folder.mkdir(parents=True)
+    record = coco_header()
+    for index in track(range(count), f'{split:5}', console=console):
+        scene = draw_scene(np.random.default_rng([seed, stream, index]), size, content_of(index))
+        picture = encode('.jpg', scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        name = ade_name.format(index + 1)
+        (images / f'{name}.jpg').write_bytes(picture)
+        (labels / f'{name}.png').write_bytes(encode('.png', label_map(scene), [cv2.IMWRITE_PNG_COMPRESSION, 6]))
+        record['images'].append(coco_image(first_id + index, scene))
+        record['annotations'] += coco_annotations(first_id + index, len(record['annotations']) + 1, scene)
+        (coco_images / record['images'][-1]['file_name']).write_bytes(picture)
+    text = json.dumps(record, sort_keys=True, separators=(',', ':'))
+    (root / f'annotations/instances_{split}2017.json').write_text(text)
+
+
+def content_of(index: int) -> str:
+    """What scene ``index`` of a split shows; fixed by the index, so that small data sets have crowds too."""
+    if index % 16 == 6:
+        return 'empty'
+    return 'crowd' if index % 8 == 3 else 'objects'
+
+
+def label_map(scene: Scene) -> np.ndarray:
+    """(H, W) uint8: 1 = background, 2, 3, ... = ``KINDS``."""
+    return np.array([1, *(item.kind + 2 for item in scene.objects)], np.uint8)[scene.instances]
+
+
+def encode(suffix: str, image: np.ndarray, options: list[int]) -> bytes:
+    """The bytes of an image file. Raises RuntimeError if OpenCV has no encoder for ``suffix``."""
+    done, data = cv2.imencode(suffix, image, options)
+    if not done:
+        raise RuntimeError(f'OpenCV cannot encode {suffix} files')
+    return data.tobytes()

@@ -1,0 +1,63 @@
+"""The options of tools/test.py, as changes of a config: predictions to files, pictures, test-time augmentation."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from mlp_dense.apis.errors import UserError
+
+
+def write_predictions(cfg: Config, out: str) -> None:
+    """Write all predictions, in the way of the library: detectors to one pickle file, segmentors to a folder of PNGs.
+
+    Raises:
+        UserError: ``out`` is not of that kind.
+    """
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    is_pickle = Path(out).suffix in ('.pkl', '.pickle')
+    if cfg.get('default_scope') == 'mmdet':
+        if not is_pickle:
+            raise UserError(f'--out {out}: predictions of a detector go to one file, FILE.pkl')
+        cfg.test_evaluator = [*evaluators, ConfigDict(type='DumpDetResults', out_file_path=out)]
+        return
+    if is_pickle or Path(out).is_file():
+        raise UserError(f'--out {out}: predictions of a segmentor go to a folder, one PNG of labels per image')
+    for evaluator in evaluators:
+        evaluator.output_dir = out
+
+
+def write_pictures(cfg: Config, folder: str) -> None:
+    """Write image, truth and prediction of every test image side by side to ``folder``."""
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='SideBySideHook', out_dir=folder)]
+
+
+def augment(cfg: Config) -> None:
+    """Test-time augmentation: the config's own, or for a detector without one, flipping.
+
+    mmdet merges augmented boxes only, so masks are not evaluated then.
+
+    Raises:
+        UserError: a segmentor's config has no ``tta_pipeline``.
+    """
+    if cfg.get('default_scope') == 'mmdet':
+        _flip_detector(cfg)
+    if 'tta_pipeline' not in cfg or 'tta_model' not in cfg:
+        raise UserError('--tta: this config has no tta_pipeline and tta_model')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def _flip_detector(cfg: Config) -> None:
+    if 'tta_model' not in cfg:
+        cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
+    if 'tta_pipeline' not in cfg:
+        keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
+        flips = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]  # the truth is the first one's
+        packing = [dict(type='PackDetInputs', meta_keys=keys)]
+        before = deepcopy(cfg.test_dataloader.dataset.pipeline[:-1])
+        cfg.tta_pipeline = [*before, dict(type='TestTimeAug', transforms=[flips, packing])]
+    if 'segm' in cfg.test_evaluator.get('metric', ()):
+        cfg.test_evaluator.metric = ['bbox']

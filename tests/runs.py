@@ -1,0 +1,107 @@
+"""Runs the command-line tools as a user does, each in a process of its own, without importing the libraries each time.
+
+Importing torch, mmdet and mmseg takes longer than most runs here, so one server process imports them once and is forked
+for every run.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+PRELOAD = [
+    f'{lib}.{part}' for lib in ('mmdet', 'mmseg') for part in ('models', 'datasets', 'evaluation', 'visualization')
+]
+PRELOAD += ['mlp_dense.apis.runner', 'mlp_dense.apis.testing', 'mlp_dense.apis.shapes', 'matplotlib.pyplot']
+TIMEOUT = 300  # seconds; a run that hangs must not hang the suite
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a tool left: its exit code and all that it wrote to stdout and stderr."""
+
+    code: int | None
+    output: str
+
+    @property
+    def error(self) -> str:
+        """The one line in which a tool reports what the user can mend."""
+        errors = [line for line in self.output.splitlines() if line.startswith('error: ')]
+        assert self.code not in (0, None), f'exit code {self.code}'
+        assert 'Traceback' not in self.output, self.output
+        assert len(errors) == 1, self.output
+        assert self.output.splitlines()[-1] == errors[0], self.output
+        return errors[0]
+
+    def metrics(self, split: str) -> dict[str, str]:
+        """The metrics in the last summary line of 'val' or 'test', as printed."""
+        assert self.code == 0, self.output
+        line = next(line for line in reversed(self.output.splitlines()) if f'({split})' in line and 'data_time' in line)
+        words = line.partition(']    ')[2].split()
+        pairs = zip(words[::2], words[1::2], strict=True)
+        return {name.rstrip(':'): value for name, value in pairs if name not in ('data_time:', 'time:')}
+
+
+def run_script(*command: object, **env: str) -> Finished:
+    """A command in the root of the repository, with a fresh interpreter."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            'OMP_NUM_THREADS': '1',
+            'PYTHONPATH': os.pathsep.join(map(str, (ROOT, ROOT / 'tests'))),
+            **env,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    return Finished(done.returncode, done.stdout)
+
+
+def run_tool(tool: str, *args: object) -> Finished:
+    """``python tools/<tool>.py ARGS`` in the root of the repository."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(PRELOAD)
+    with TemporaryDirectory() as folder:
+        log = Path(folder, 'output')
+        process = context.Process(target=_run, args=(log, tool, [str(arg) for arg in args]))
+        process.start()
+        process.join(TIMEOUT)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        return Finished(process.exitcode, log.read_text())
+
+
+def _run(log: Path, tool: str, args: list[str]) -> None:
+    with log.open('w') as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(ROOT)
+    torch.set_num_threads(1)  # threads that wait for each other on busy cores make small runs many times slower
+    script = f'tools/{tool}.py'
+    sys.argv = [script, *args]
+    runpy.run_path(script, run_name='__main__')
+
+
+def options(settings: Mapping[str, object], workers: int = 0) -> Iterator[str]:
+    """``--cfg-options`` with ``settings``, and with this many processes that read data."""
+    yield '--cfg-options'
+    for split in ('train', 'val', 'test'):
+        yield f'{split}_dataloader.num_workers={workers}'
+        yield f'{split}_dataloader.persistent_workers={workers > 0}'
+    for key, value in settings.items():
+        yield f'{key}={value}'

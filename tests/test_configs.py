@@ -1,0 +1,255 @@
+"""Every config builds, its parts fit each other and the papers, and the real ones run on generated data."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from runs import ROOT, options, run_tool
+from torch import nn
+
+from mlp_dense.apis.config import load_config
+from mlp_dense.apis.errors import UserError
+from mlp_dense.apis.shapes import make_shapes
+
+CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
+METHODS = ('upernet', 'semfpn', 'retinanet', 'mask_rcnn')
+DATA = {'upernet': 'ade20k', 'semfpn': 'ade20k', 'retinanet': 'coco', 'mask_rcnn': 'coco'}
+ARCHS = ('b1', 'b2', 'b3', 'b4', 'b5', 't', 's', 'b')
+
+# Millions of parameters of the whole model: CycleMLP, arXiv:2107.10224v1, tables 5 and 6.
+PUBLISHED = {
+    'retinanet': {'b1': 24.9, 'b2': 36.5, 'b3': 48.1, 'b4': 61.5, 'b5': 85.9},
+    'mask_rcnn': {'b1': 34.8, 'b2': 46.5, 'b3': 58.0, 'b4': 71.5, 'b5': 95.3},
+    'semfpn': {'b1': 18.9, 'b2': 30.6, 'b3': 42.1, 'b4': 55.6, 'b5': 79.4},
+}
+
+
+def path_of(method: str, arch: str) -> Path:
+    data = '' if arch == 'shapes' else f'_{DATA[method]}'
+    return ROOT / f'configs/{method}_cyclemlp_{arch}{data}.py'
+
+
+def build(cfg: Config) -> nn.Module:
+    """The model of a config, without memory for its weights."""
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):
+        return MODELS.build(cfg.model)
+
+
+def test_every_experiment_has_its_config():
+    expected = {path_of(method, arch) for method in METHODS for arch in (*ARCHS, 'shapes')}
+    assert expected == set(CONFIGS)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_config_is_thin_and_its_parts_fit(path):
+    assert len(path.read_text().splitlines()) <= 12
+    cfg = load_config(str(path))
+    model = build(cfg)
+    channels, strides = list(model.backbone.out_channels), list(model.backbone.out_strides)
+    assert channels == list(receiver(cfg).in_channels)
+    if 'auxiliary_head' in cfg.model:
+        assert cfg.model.auxiliary_head.in_channels == channels[cfg.model.auxiliary_head.in_index]
+    for found in head_strides(cfg):
+        assert found[: len(strides)] == strides
+        assert all(b == 2 * a for a, b in pairwise(found))
+    method, arch = re.match(r'(\w+)_cyclemlp_([a-z0-9]+)', path.stem).groups()
+    published = PUBLISHED.get(method, {}).get(arch)
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    assert published is None or abs(millions - published) <= 0.1
+    assert ('init_cfg' in cfg.model.backbone) == bool(re.fullmatch(r'b\d', arch))
+
+
+def receiver(cfg):
+    """The part of the model that takes the backbone's maps."""
+    return cfg.model.neck if 'neck' in cfg.model else cfg.model.decode_head
+
+
+def head_strides(cfg):
+    """The strides that each part behind the neck or the backbone works with."""
+    heads = [cfg.model.get('rpn_head'), cfg.model.get('bbox_head')]
+    yield from (list(head.anchor_generator.strides) for head in heads if head)
+    if 'roi_head' in cfg.model:
+        yield list(cfg.model.roi_head.bbox_roi_extractor.featmap_strides)
+        yield list(cfg.model.roi_head.mask_roi_extractor.featmap_strides)
+    if 'feature_strides' in cfg.model.get('decode_head', {}):
+        yield list(cfg.model.decode_head.feature_strides)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_optimizer_is_built_and_decays_what_the_recipe_decays(method):
+    cfg = load_config(str(path_of(method, 'b1')))
+    model = build(cfg)
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    assert sum(p.numel() for group in groups for p in group['params']) == sum(p.numel() for p in model.parameters())
+    undecayed = sum(p.numel() for group in groups if group['weight_decay'] == 0 for p in group['params'])
+    norms = sum(p.numel() for name, p in model.named_parameters() if 'norm' in name)
+    assert undecayed == (norms if method == 'upernet' else 0)
+
+
+@pytest.mark.parametrize(
+    ('method', 'lr', 'decay', 'per_gpu', 'total', 'length'),
+    [
+        ('upernet', 6e-5, 0.01, 2, 16, 160000),
+        ('semfpn', 2e-4, 1e-4, 4, 32, 40000),
+        ('retinanet', 1e-4, 1e-4, 2, 16, 12),
+        ('mask_rcnn', 1e-4, 1e-4, 2, 16, 12),
+    ],
+)
+def test_settings_are_the_published_ones(method, lr, decay, per_gpu, total, length):
+    for arch in ARCHS:
+        cfg = load_config(str(path_of(method, arch)))
+        optimizer = cfg.optim_wrapper.optimizer
+        assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', lr, decay)
+        assert (cfg.train_dataloader.batch_size, cfg.auto_scale_lr.base_batch_size) == (per_gpu, total)
+        assert length == cfg.train_cfg.get('max_iters', cfg.train_cfg.get('max_epochs'))
+        assert max(scheduler.end for scheduler in cfg.param_scheduler if scheduler.type != 'LinearLR') == length
+        root = 'data/coco/' if DATA[method] == 'coco' else 'data/ade/ADEChallengeData2016'
+        assert {cfg[f'{split}_dataloader'].dataset.data_root for split in ('train', 'val', 'test')} == {root}
+
+
+def test_data_root_moves_every_folder_and_annotation_file():
+    for method in METHODS:
+        cfg = load_config(str(path_of(method, 'b2')), {'data_root': '/elsewhere'})
+        parts = [
+            cfg[f'{split}_{part}']
+            for split in ('train', 'val', 'test')
+            for part in ('dataloader', 'evaluator')
+            if f'{split}_{part}' in cfg
+        ]
+        text = str(parts)
+        assert text.count('/elsewhere') == (5 if DATA[method] == 'coco' else 3)
+        assert 'data/coco' not in text
+        assert 'data/ade' not in text
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'told'),
+    [
+        ('train_cfg.max_iter', 1, 'did you mean train_cfg.max_iters?'),
+        ('model.backbone.drop_path', 0.1, 'did you mean model.backbone.drop_path_rate?'),
+        ('batch_size', 1, 'did you mean train_dataloader.batch_size or'),
+        ('train_dataloader.dataset.pipeline.99.prob', 1, 'a list with the indices 0 to 6'),
+        ('model.backbone.arch.dims', 1, "model.backbone.arch is 'b2' and has no keys"),
+        ('optimizer.lr', 1, 'has no effect: optimizer is a variable of the config file'),
+        ('optimizer.lr', 1, 'set optim_wrapper.optimizer.lr'),
+        ('crop_size', (64, 64), 'set train_dataloader.dataset.pipeline.3.crop_size'),
+        ('optim_wrapper.optimizer.lr', 'fast', 'is a number in the config'),
+        ('model.backbone', 5, 'is a group of keys in the config'),
+        ('model.backbone.type', 'CycleMPL', 'mmseg knows nothing of this name'),
+        ('env_cfg.dist_cfg.bakend', 'gloo', 'did you mean env_cfg.dist_cfg.backend?'),
+    ],
+)
+def test_an_option_that_nothing_reads_is_refused(key, value, told):
+    with pytest.raises(UserError, match=re.escape(f'option {key}')) as error:
+        load_config(str(path_of('upernet', 'b2')), {key: value})
+    assert told in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('train_cfg.max_iters', 2),
+        ('model.backbone.with_cp', True),
+        ('model.backbone.init_cfg', None),
+        ('model.decode_head.loss_decode.avg_non_ignore', True),
+        ('model.decode_head.ignore_index', 0),  # an argument of the parent class
+        ('model.test_cfg.crop_size', (512, 512)),
+        ('optim_wrapper.clip_grad.max_norm', 1.0),  # the config has clip_grad=None or none at all
+        ('optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult', 10.0),
+        ('train_dataloader.drop_last', True),
+        ('train_dataloader.dataset.indices', 4),
+        ('train_dataloader.dataset.pipeline.4.prob', 0.0),
+        ('param_scheduler.1.power', 0.9),
+        ('load_from', 'some.pth'),
+        ('randomness.seed', 1),
+    ],
+)
+def test_an_option_that_something_reads_is_taken(key, value):
+    node = load_config(str(path_of('upernet', 'b2')), {key: value})
+    for name in key.split('.'):
+        node = node[int(name)] if isinstance(node, list) else node[name]
+    assert node == value
+
+
+def test_options_are_applied_in_order():
+    options = {'train_cfg.type': 'EpochBasedTrainLoop', 'train_cfg.max_epochs': 3}
+    assert load_config(str(path_of('upernet', 'b2')), options).train_cfg.max_epochs == 3
+    with pytest.raises(UserError, match='max_epochs'):
+        load_config(str(path_of('upernet', 'b2')), dict(reversed(options.items())))
+
+
+def test_configs_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match='does not exist'):
+        load_config('configs/upernet_cyclemlp_b9_ade20k.py')
+    for name, text in (
+        ('syntax', '_base_ = ['),
+        ('base', "_base_ = ['nowhere.py']"),
+        ('package', '_base_ = [__import__("nothing_here").x]'),
+    ):
+        path = tmp_path / f'{name}.py'
+        path.write_text(text)
+        with pytest.raises(UserError, match=str(path)) as error:
+            load_config(str(path))
+        assert '\n' not in str(error.value)
+
+
+def test_configs_use_no_name_of_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # configs are found and read from anywhere
+    assert load_config(str(path_of('retinanet', 'b2'))).model.type == 'RetinaNet'
+    assert importlib.util.find_spec('mlp_dense') is not None
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    root = tmp_path_factory.mktemp('shapes')
+    make_shapes(root, train=2, val=1, size=64, seed=0)
+    return root
+
+
+# Two iterations and one validation of each method's real config in seconds: smaller crops and images. Detectors keep
+# boxes of any score, since so young a model is sure of none.
+ITERATIONS = {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2}
+CROP = {'model.data_preprocessor.size': (128, 128), 'train_dataloader.dataset.pipeline.3.crop_size': (128, 128)}
+EPOCH = {'train_cfg.max_epochs': 1, 'train_dataloader.batch_size': 1, 'default_hooks.checkpoint.save_optimizer': False}
+SCALE = {f'{split}_dataloader.dataset.pipeline.{i}.scale': (288, 224) for split, i in (('train', 2), ('val', 1))}
+RUNS = {
+    'upernet': {**ITERATIONS, **CROP},
+    'semfpn': {**ITERATIONS, **CROP},
+    'retinanet': {**EPOCH, **SCALE, 'model.test_cfg.score_thr': 0.0},
+    'mask_rcnn': {**EPOCH, **SCALE, 'model.test_cfg.rcnn.score_thr': 0.0},
+}
+METRICS = {
+    'upernet': ['aAcc', 'mIoU'],
+    'semfpn': ['aAcc', 'mIoU'],
+    'retinanet': ['coco/bbox_mAP'],
+    'mask_rcnn': ['coco/bbox_mAP', 'coco/segm_mAP'],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('method', METHODS)
+def test_real_config_trains_and_validates_on_generated_data(method, shapes, tmp_path):
+    settings = {
+        'data_root': shapes,
+        'model.backbone.init_cfg': None,
+        'default_hooks.logger.interval': 1,
+        **RUNS[method],
+    }
+    done = run_tool('train', path_of(method, 'b1'), '--work-dir', tmp_path, *options(settings))
+    metrics = done.metrics('val')
+    assert [name for name in METRICS[method] if name not in metrics] == []
+    losses = [float(loss) for loss in re.findall(r' loss: (\S+)', done.output)]
+    assert len(losses) == 2
+    assert all(0 < loss < 100 for loss in losses)
+    assert re.search(r'\(val\) (\[1\])?\[1/1\]', done.output)
+    assert len(list(tmp_path.glob('*.pth'))) == 1

@@ -1,0 +1,85 @@
+"""The main job on generated data: make Shapes, train a small CycleMLP on it, test the checkpoint, draw pictures.
+
+Example:
+    python tools/demo.py seg     # UperNet; at most 10 minutes on 2 CPU cores
+    python tools/demo.py det     # RetinaNet
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlp_dense.apis.errors import UserError, user_errors
+
+DEMOS = {
+    'seg': ('configs/upernet_cyclemlp_shapes.py', 'mIoU', 'configs/semfpn_cyclemlp_shapes.py'),
+    'det': ('configs/retinanet_cyclemlp_shapes.py', 'coco/bbox_mAP_50', 'configs/mask_rcnn_cyclemlp_shapes.py'),
+}
+SHAPES = ('--root', 'data/shapes', '--train', '400', '--val', '100', '--size', '160', '--seed', '0')
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('task', choices=DEMOS, help='seg: semantic segmentation; det: detection')
+    return parser.parse_args(argv)
+
+
+def run(*command: str) -> None:
+    """Show a command of ours as a user would type it, and run it."""
+    print(f'\n$ python {" ".join(command)}', flush=True)
+    code = subprocess.run([sys.executable, *command]).returncode
+    if code:
+        raise UserError(f'python {command[0]} ended with exit code {code}; see its message above')
+
+
+def newest_metric(work_dir: Path, name: str) -> float:
+    """The last value of a metric in the newest run's records below a work dir."""
+    records = sorted(work_dir.glob('*/vis_data/*.json')) + sorted(work_dir.glob('*/*.json'))
+    newest = max((file.parts[len(work_dir.parts)] for file in records), default='')
+    values = [
+        row[name]
+        for file in records
+        if file.parts[len(work_dir.parts)] == newest
+        for row in map(json.loads, file.read_text().splitlines())
+        if name in row
+    ]
+    if not values:
+        raise UserError(f'no {name} was recorded below {work_dir}')
+    return values[-1]
+
+
+@user_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    task = parse_args(argv).task
+    config, metric, other = DEMOS[task]
+    work_dir, start = Path('work_dirs') / f'demo_{task}', time.monotonic()
+    run('tools/make_shapes.py', *SHAPES)
+    run('tools/train.py', config, '--work-dir', str(work_dir), '--seed', '0')
+    trained = newest_metric(work_dir, metric)
+    checkpoint = Path((work_dir / 'last_checkpoint').read_text().strip())
+    test_dir, pictures = work_dir / 'test', work_dir / 'pictures'
+    run('tools/test.py', config, str(checkpoint), '--work-dir', str(test_dir), '--show-dir', str(pictures))
+    tested = newest_metric(test_dir, metric)
+    print(f'\n{metric}: {trained} after training, {tested} from the saved checkpoint', flush=True)
+    if trained != tested:
+        raise UserError(f'{checkpoint} does not give the {metric} that its training ended with')
+    print(
+        f'Done in {(time.monotonic() - start) / 60:.1f} minutes.\n'
+        f'  checkpoint  {checkpoint}\n'
+        f'  pictures    {pictures}/  (image, truth, prediction side by side)\n'
+        f'  log         {work_dir}/*/*.log\n'
+        f'Next: python tools/train.py {other}\n'
+        f'  or, with ADE20K and COCO in data/ (see README.md): python tools/train.py '
+        f'configs/upernet_cyclemlp_b2_ade20k.py'
+    )
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

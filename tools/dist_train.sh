@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Train with several processes on each machine: tools/dist_train.sh CONFIG NPROC [arguments of tools/train.py]
+# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT.
+set -eu
+if [ $# -lt 2 ]; then
+    echo "usage: $0 CONFIG NPROC [arguments of tools/train.py]" >&2
+    exit 2
+fi
+CONFIG=$1
+NPROC=$2
+shift 2
+exec "${PYTHON:-python}" -m torch.distributed.run \
+    --nnodes "${NNODES:-1}" \
+    --node_rank "${NODE_RANK:-0}" \
+    --master_addr "${MASTER_ADDR:-127.0.0.1}" \
+    --master_port "${PORT:-29500}" \
+    --nproc_per_node "$NPROC" \
+    "$(dirname "$0")/train.py" "$CONFIG" --launcher pytorch "$@"

@@ -1,0 +1,69 @@
+"""Train a segmentor or a detector: on CPU, one GPU or many.
+
+Example:
+    python tools/train.py configs/upernet_cyclemlp_b2_ade20k.py --work-dir work_dirs/upernet_b2 --amp
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from mmengine.config import Config
+
+from mlp_dense.apis.errors import UserError, user_errors
+from mlp_dense.apis.runner import add_arguments, read_config, train
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file, e.g. one of configs/')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CKPT',
+        help='go on from this checkpoint; without a value, from the latest one in the work dir, if there is one',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision; on CPU training stays in float32')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help="scale the rate to the batch size from the config's"
+    )
+    parser.add_argument('--no-validate', action='store_true', help='do not validate while training')
+    parser.add_argument('--seed', type=int, help='random seed; default: a random one, which the log names')
+    parser.add_argument('--deterministic', action='store_true', help='use deterministic algorithms only; slower')
+    add_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
+    """Put this tool's own arguments into the config."""
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.amp and cfg.optim_wrapper.type == 'OptimWrapper':
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise UserError(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
+        cfg.auto_scale_lr.enable = True
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        cfg.default_hooks.checkpoint.pop('save_best', None)
+    if args.seed is not None or args.deterministic:
+        cfg.randomness = dict(seed=args.seed, deterministic=args.deterministic)
+
+
+@user_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    cfg = read_config(args)
+    apply_arguments(cfg, args)
+    train(cfg)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
