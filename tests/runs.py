@@ -34,18 +34,22 @@ class Finished:
     output: str
 
     @property
+    def tail(self) -> str:
+        return self.output[-3000:]
+
+    @property
     def error(self) -> str:
         """The one line in which a tool reports what the user can mend."""
         errors = [line for line in self.output.splitlines() if line.startswith('error: ')]
         assert self.code not in (0, None), f'exit code {self.code}'
-        assert 'Traceback' not in self.output, self.output
-        assert len(errors) == 1, self.output
-        assert self.output.splitlines()[-1] == errors[0], self.output
+        assert 'Traceback' not in self.output, self.tail
+        assert len(errors) == 1, self.tail
+        assert self.output.splitlines()[-1] == errors[0], self.tail
         return errors[0]
 
     def metrics(self, split: str) -> dict[str, str]:
         """The metrics in the last summary line of 'val' or 'test', as printed."""
-        assert self.code == 0, self.output
+        assert self.code == 0, self.tail
         line = next(line for line in reversed(self.output.splitlines()) if f'({split})' in line and 'data_time' in line)
         words = line.partition(']    ')[2].split()
         pairs = zip(words[::2], words[1::2], strict=True)

@@ -106,9 +106,14 @@ class CheckedRunner(Runner):
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
         """As mmengine's. Raises UserError for a dataset without images."""
-        loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
-        if not len(loader.dataset):
-            raise UserError(f'no image found in {getattr(loader.dataset, "data_root", "the dataset")}')
+        try:
+            loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
+        except ValueError as error:
+            if 'need at least one array to concatenate' not in str(error):
+                raise
+            dataset = next(_innermost(dataloader['dataset']))
+            folders = ', '.join(dataset.get('data_prefix', {}).values())
+            raise UserError(f'{dataset.get("data_root")} holds no image that can be used ({folders})') from error
         for dataset in _innermost(loader.dataset):
             if isinstance(getattr(dataset, 'pipeline', None), Compose):
                 dataset.pipeline = CheckedPipeline(dataset.pipeline)

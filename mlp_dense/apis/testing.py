@@ -16,7 +16,7 @@ def write_predictions(cfg: Config, out: str) -> None:
     Raises:
         UserError: ``out`` is not of that kind.
     """
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    evaluators = _evaluators(cfg)
     is_pickle = Path(out).suffix in ('.pkl', '.pickle')
     if cfg.get('default_scope') == 'mmdet':
         if not is_pickle:
@@ -59,5 +59,10 @@ def _flip_detector(cfg: Config) -> None:
         packing = [dict(type='PackDetInputs', meta_keys=keys)]
         before = deepcopy(cfg.test_dataloader.dataset.pipeline[:-1])
         cfg.tta_pipeline = [*before, dict(type='TestTimeAug', transforms=[flips, packing])]
-    if 'segm' in cfg.test_evaluator.get('metric', ()):
-        cfg.test_evaluator.metric = ['bbox']
+    for evaluator in _evaluators(cfg):
+        if 'segm' in evaluator.get('metric', ()):
+            evaluator.metric = ['bbox']
+
+
+def _evaluators(cfg: Config) -> list[ConfigDict]:
+    return cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]

@@ -63,7 +63,7 @@ def coco_annotations(image_id: int, first_id: int, scene: Scene) -> list[dict]:
 
     An object is a list of polygons, a crowd a run-length code, as in COCO.
     """
-    annotations = []
+    annotations: list[dict] = []
     for number, item in enumerate(scene.objects, 1):
         mask = scene.instances == number
         if not mask.any():

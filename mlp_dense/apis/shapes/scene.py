@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -71,12 +72,13 @@ def draw_scene(rng: Generator, size: tuple[int, int], content: str = 'objects') 
 
 def place_objects(rng: Generator, instances: NDArray[np.uint8], objects: list[SceneObject]) -> list[Placed]:
     """Place 3 to 7 objects, each behind those before it; one that shows too little is tried elsewhere."""
-    side = min(instances.shape)
+    height, width = instances.shape
+    side = min(width, height)
     placed = []
     for _ in range(rng.integers(3, 8)):
         kind = int(rng.integers(len(KINDS)))
         for _ in range(8):
-            item = place(rng, instances.shape, kind, len(objects) + 1, side * rng.uniform(0.16, 0.3))
+            item = place(rng, width, height, kind, len(objects) + 1, side * rng.uniform(0.16, 0.3))
             visible = visible_part(item, instances[item.box])
             if visible.sum() >= max(0.5 * np.pi * 0.6 * item.radius**2, (0.12 * side) ** 2):
                 instances[item.box][visible] = item.number
@@ -88,24 +90,26 @@ def place_objects(rng: Generator, instances: NDArray[np.uint8], objects: list[Sc
 
 def place_crowd(rng: Generator, instances: NDArray[np.uint8], objects: list[SceneObject]) -> list[Placed]:
     """Place 5 to 8 small objects of one class close together; they share one number and one entry in ``objects``."""
-    side = min(instances.shape)
+    height, width = instances.shape
+    side = min(width, height)
     kind = int(rng.integers(len(KINDS)))
-    middle = np.array(instances.shape[::-1]) * rng.uniform(0.3, 0.7, 2)
+    x, y = rng.uniform(0.3, 0.7) * width, rng.uniform(0.3, 0.7) * height
     objects.append(SceneObject(kind, crowd=True))
     placed = []
     for _ in range(rng.integers(5, 9)):
-        center = middle + rng.uniform(-0.24, 0.24, 2) * side
-        item = place(rng, instances.shape, kind, len(objects), side * rng.uniform(0.1, 0.13), center)
+        center = (x + rng.uniform(-0.24, 0.24) * side, y + rng.uniform(-0.24, 0.24) * side)
+        item = place(rng, width, height, kind, len(objects), side * rng.uniform(0.1, 0.13), center)
         visible = visible_part(item, instances[item.box])
         instances[item.box][visible] = item.number
         placed.append(item)
     return placed
 
 
-def place(rng: Generator, shape: tuple[int, int], kind: int, number: int, radius: float, center=None) -> Placed:
-    """Put an object, turned at random, at ``center`` (x, y) in pixels, by default anywhere on a canvas of ``shape``."""
-    height, width = shape
-    cx, cy = rng.uniform(0.06, 0.94, 2) * (width, height) if center is None else center
+def place(
+    rng: Generator, width: int, height: int, kind: int, number: int, radius: float, center: Sequence[float] = ()
+) -> Placed:
+    """Put an object, turned at random, at ``center`` (x, y) in pixels, by default anywhere on the canvas."""
+    cx, cy = center or (rng.uniform(0.06, 0.94) * width, rng.uniform(0.06, 0.94) * height)
     reach = 1.3 * radius
     left, right = int(max(cx - reach, 0)), int(min(cx + reach + 1, width))
     top, bottom = int(max(cy - reach, 0)), int(min(cy + reach + 1, height))
@@ -142,7 +146,7 @@ def draw_grounds(rng: Generator, width: int, height: int) -> Array:
     border = border + rng.uniform(0, 0.03) * smooth_noise(rng, width, 1, (width / 8, 1))
     upper, lower = (draw_ground(rng, width, height) for _ in range(2))
     mix = np.clip((y - border) * height / rng.uniform(2, 8) + 0.5, 0, 1)[..., None]
-    return upper * (1 - mix) + lower * mix
+    return (upper * (1 - mix) + lower * mix).astype(np.float32)
 
 
 def draw_ground(rng: Generator, width: int, height: int) -> Array:
@@ -165,7 +169,7 @@ def cast_shadow(canvas: Array, item: Placed, light: float) -> None:
     height, width = canvas.shape[:2]
     top, left = item.box[0].start, item.box[1].start
     shift = 0.16 * item.radius
-    move = np.float32([[1, 0, left - shift * np.cos(light)], [0, 1, top - shift * np.sin(light)]])
+    move = np.array([[1, 0, left - shift * np.cos(light)], [0, 1, top - shift * np.sin(light)]])
     shadow = cv2.warpAffine(item.inside.astype(np.float32), move, (width, height))
     canvas *= 1 - 0.5 * cv2.GaussianBlur(shadow, (0, 0), 0.12 * item.radius + 0.5)[..., None]
 

@@ -119,7 +119,8 @@ def cells(rng: Generator, x: Array, y: Array, jitter: float) -> tuple[Array, Arr
             found = (dx, dy, distance, second, number)
             near = [np.where(closer, new, old) for new, old in zip(found, near, strict=True)]
             near[3] = second
-    return tuple(near)
+    dx, dy, first, second, number = near
+    return dx, dy, first, second, number
 
 
 def waves(rng: Generator, x: Array, y: Array) -> Array:
