@@ -23,7 +23,7 @@ REMEDIES = {
 def diagnose(output: str) -> str:
     """The first errors of a failed build, without pip's own general ones, and the remedy, as two lines."""
     lines = [line.strip()[:200] for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if re.search(r'\berror:|No space left', line, re.IGNORECASE)]
+    errors = [line for line in lines if re.search(r'(^|: )(fatal )?error: |^\w+Error: |No space left', line)]
     telling = [line for line in errors if not re.search(r'subprocess-exited|Failed (to build|building)', line)]
     remedy = next((text for pattern, text in REMEDIES.items() if re.search(pattern, output)), '')
     remedy = remedy or 'the compiler, free disk space and memory (MAX_JOBS=1) are the usual causes'

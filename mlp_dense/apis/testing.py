@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from mlp_dense.apis.config import key_paths
 from mlp_dense.apis.errors import UserError
 
 
@@ -37,12 +38,12 @@ def write_pictures(cfg: Config, folder: str) -> None:
 def augment(cfg: Config) -> None:
     """Test-time augmentation: the config's own, or for a detector without one, flipping.
 
-    mmdet merges augmented boxes only, so masks are not evaluated then.
-
     Raises:
-        UserError: a segmentor's config has no ``tta_pipeline``.
+        UserError: a segmentor's config has no ``tta_pipeline``, or a detector has masks, which mmdet cannot merge.
     """
     if cfg.get('default_scope') == 'mmdet':
+        if any(path.endswith('.mask_head') for path in key_paths(cfg.model)):
+            raise UserError('--tta: mmdet merges augmented boxes but not masks; test this model without it')
         _flip_detector(cfg)
     if 'tta_pipeline' not in cfg or 'tta_model' not in cfg:
         raise UserError('--tta: this config has no tta_pipeline and tta_model')
@@ -59,9 +60,6 @@ def _flip_detector(cfg: Config) -> None:
         packing = [dict(type='PackDetInputs', meta_keys=keys)]
         before = deepcopy(cfg.test_dataloader.dataset.pipeline[:-1])
         cfg.tta_pipeline = [*before, dict(type='TestTimeAug', transforms=[flips, packing])]
-    for evaluator in _evaluators(cfg):
-        if 'segm' in evaluator.get('metric', ()):
-            evaluator.metric = ['bbox']
 
 
 def _evaluators(cfg: Config) -> list[ConfigDict]:
