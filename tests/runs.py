@@ -25,6 +25,29 @@ PRELOAD = [
 PRELOAD += ['mlp_dense.apis.runner', 'mlp_dense.apis.testing', 'mlp_dense.apis.shapes', 'matplotlib.pyplot']
 TIMEOUT = 300  # seconds; a run that hangs must not hang the suite
 
+COMMON = {'train_dataloader.batch_size': 4, 'default_hooks.checkpoint.max_keep_ckpts': 9}
+SECONDS = {
+    'semfpn': {
+        **COMMON,
+        'train_cfg.max_iters': 4,
+        'train_cfg.val_interval': 4,
+        'default_hooks.checkpoint.interval': 2,
+        # Nothing random between data, model and loss, so that two runs can be compared.
+        'train_dataloader.dataset.pipeline.2.ratio_range': (1.0, 1.0),
+        'train_dataloader.dataset.pipeline.4.prob': 0.0,
+        'model.decode_head.dropout_ratio': 0.0,
+    },
+    # A young detector is sure of nothing: it keeps boxes of any score, and trains long enough to hit some objects.
+    'retinanet': {
+        **COMMON,
+        'train_cfg.max_epochs': 8,
+        'train_cfg.val_interval': 8,
+        'default_hooks.checkpoint.interval': 8,
+        'param_scheduler.0.end': 4,
+        'model.test_cfg.score_thr': 0.0,
+    },
+}
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -109,3 +132,18 @@ def options(settings: Mapping[str, object], workers: int = 0) -> Iterator[str]:
         yield f'{split}_dataloader.persistent_workers={workers > 0}'
     for key, value in settings.items():
         yield f'{key}={value}'
+
+
+def small_config(method: str) -> Path:
+    """The config of a method for generated data."""
+    return ROOT / f'configs/{method}_cyclemlp_shapes.py'
+
+
+def given(method: str, root: Path, workers: int = 0, **more: object) -> list[str]:
+    """``--cfg-options`` that make a small config run for seconds on the data in ``root``; ``more`` has the last word."""
+    return list(options({'data_root': root, **SECONDS[method], **more}, workers))
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    """The state dict in a checkpoint."""
+    return torch.load(path, weights_only=False)['state_dict']

@@ -8,7 +8,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlp_dense.apis.errors import UserError, user_errors
+from mlp_dense.apis.records import newest_metric
 
 DEMOS = {
     'seg': ('configs/upernet_cyclemlp_shapes.py', 'mIoU', 'configs/semfpn_cyclemlp_shapes.py'),
@@ -36,22 +36,6 @@ def run(*command: str) -> None:
     code = subprocess.run([sys.executable, *command]).returncode
     if code:
         raise UserError(f'python {command[0]} ended with exit code {code}; see its message above')
-
-
-def newest_metric(work_dir: Path, name: str) -> float:
-    """The last value of a metric in the newest run's records below a work dir."""
-    records = sorted(work_dir.glob('*/vis_data/*.json')) + sorted(work_dir.glob('*/*.json'))
-    newest = max((file.parts[len(work_dir.parts)] for file in records), default='')
-    values = [
-        row[name]
-        for file in records
-        if file.parts[len(work_dir.parts)] == newest
-        for row in map(json.loads, file.read_text().splitlines())
-        if name in row
-    ]
-    if not values:
-        raise UserError(f'no {name} was recorded below {work_dir}')
-    return values[-1]
 
 
 @user_errors

@@ -137,14 +137,10 @@ def _check_kind(cfg: Config, key: str, old: Any, new: Any) -> None:
     kind = (
         'true or false' if isinstance(old, bool) else 'a number' if isinstance(old, (int, float)) else 'a group of keys'
     )
-    if (isinstance(old, (int, float)) and isinstance(new, str)) or (isinstance(old, Mapping) and not _is_group(new)):
+    if (isinstance(old, (int, float)) and isinstance(new, str)) or (isinstance(old, Mapping) and not isinstance(new, Mapping | None)):
         raise UserError(f'option {key}={new}: {key} is {kind} in the config ({str(old)[:60]})')
     if key.rpartition('.')[2] == 'type' and isinstance(new, str) and _find_class(cfg, new) is None:
         raise UserError(f'option {key}={new}: {cfg.get("default_scope")} knows nothing of this name')
-
-
-def _is_group(value: Any) -> bool:
-    return value is None or isinstance(value, Mapping)
 
 
 def _unknown(cfg: Config, place: str, node: Any, name: str) -> str:
@@ -173,8 +169,8 @@ def _or(paths: Sequence[str]) -> str:
 
 def _settings(cfg: Config) -> list[str]:
     """Every full key of a config that something reads."""
-    everything = dict(cfg.items())
-    return list(key_paths({name: everything[name] for name in _readable(cfg, '', {}) if name in everything}))
+    readable = _readable(cfg, '', {})
+    return list(key_paths({name: value for name, value in cfg.items() if name in readable}))
 
 
 def key_paths(node: Any, place: str = '') -> Iterator[str]:
@@ -242,7 +238,7 @@ def set_data_root(cfg: Config, root: str) -> None:
 
 
 def _moved(node: Any, old: str, new: str) -> Any:
-    if isinstance(node, Mapping):
+    if isinstance(node, dict):
         return type(node)({key: _moved(value, old, new) for key, value in node.items()})
     if isinstance(node, (list, tuple)):
         return type(node)(_moved(value, old, new) for value in node)
