@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 StateDict = Mapping[str, Tensor]
+# Pattern -> replacement, or a function of the match that gives it.
+Names = Mapping[str, str | Callable[[re.Match[str]], str]]
 
 # A file may lack a few tensors (an older layout, say); with fewer than this it is not a file of this model.
 MIN_FOUND = 0.9
@@ -47,6 +51,9 @@ def read_checkpoint(path: str) -> Any:
     if '://' not in path and not Path(path).expanduser().is_file():
         raise CheckpointError(f'checkpoint {path} does not exist; put the file there or name another one')
     try:
+        if path.endswith('.npz'):
+            with np.load(path) as arrays:
+                return {name: torch.from_numpy(arrays[name]) for name in arrays}
         # Training scripts of the time saved their parsed arguments beside the weights.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
@@ -131,3 +138,36 @@ def _check_shapes(loaded: StateDict, own: StateDict, model: str, source: str) ->
 
 def _has_backbone(state: StateDict) -> bool:
     return any(name.startswith('backbone.') for name in state)
+
+
+def rename(state: StateDict, names: Names) -> dict[str, Tensor]:
+    """The same tensors under new names: each pattern in turn is replaced in every name, as :func:`re.sub` does."""
+    renamed = {}
+    for name, value in state.items():
+        for pattern, new in names.items():
+            name = re.sub(pattern, new, name)
+        renamed[name] = value
+    return renamed
+
+
+# Google's arrays -> timm's names; kernels are transposed besides.
+JAX_MIXER: Names = {
+    r'^stem/': 'stem.proj/',
+    r'^MixerBlock_(\d+)/': r'blocks.\1/',
+    r'/LayerNorm_0/': '/norm1/',
+    r'/LayerNorm_1/': '/norm2/',
+    r'/token_mixing/Dense_([01])/': lambda found: f'/mlp_tokens/fc{int(found[1]) + 1}/',
+    r'/channel_mixing/Dense_([01])/': lambda found: f'/mlp_channels/fc{int(found[1]) + 1}/',
+    r'^pre_head_layer_norm/': 'norm/',
+    r'/(scale|kernel)$': '/weight',
+    r'/': '.',
+}
+
+
+def mixer_from_jax(state: StateDict) -> dict[str, Tensor]:
+    """The arrays of Google's MLP-Mixer files in timm's names and layout."""
+    turned = {
+        name: value.permute(3, 2, 0, 1) if value.dim() == 4 else value.T if name.endswith('/kernel') else value
+        for name, value in state.items()
+    }
+    return rename(turned, JAX_MIXER)

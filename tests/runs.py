@@ -18,6 +18,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from mlp_dense.apis.config import load_config
+
 ROOT = Path(__file__).resolve().parent.parent
 PRELOAD = [
     f'{lib}.{part}' for lib in ('mmdet', 'mmseg') for part in ('models', 'datasets', 'evaluation', 'visualization')
@@ -32,10 +34,6 @@ SECONDS = {
         'train_cfg.max_iters': 4,
         'train_cfg.val_interval': 4,
         'default_hooks.checkpoint.interval': 2,
-        # Nothing random between data, model and loss, so that two runs can be compared.
-        'train_dataloader.dataset.pipeline.2.ratio_range': (1.0, 1.0),
-        'train_dataloader.dataset.pipeline.4.prob': 0.0,
-        'model.decode_head.dropout_ratio': 0.0,
     },
     # A young detector is sure of nothing: it keeps boxes of any score, and trains long enough to hit some objects.
     'retinanet': {
@@ -139,8 +137,19 @@ def small_config(method: str) -> Path:
     return ROOT / f'configs/{method}_cyclemlp_shapes.py'
 
 
+def still(method: str) -> dict[str, object]:
+    """Settings that leave nothing random between a small config's data, model and loss: runs can be compared."""
+    quiet = {'RandomResize': ('ratio_range', (1.0, 1.0)), 'RandomFlip': ('prob', 0.0)}
+    cfg = load_config(str(small_config(method)))
+    steps = enumerate(cfg.train_dataloader.dataset.pipeline)
+    found = [(i, *quiet[step.type]) for i, step in steps if step.type in quiet]
+    data = {f'train_dataloader.dataset.pipeline.{i}.{name}': value for i, name, value in found}
+    heads = [head for head in ('decode_head', 'auxiliary_head') if head in cfg.model]
+    return data | {f'model.{head}.dropout_ratio': 0.0 for head in heads} | {'model.backbone.drop_path_rate': 0.0}
+
+
 def given(method: str, root: Path, workers: int = 0, **more: object) -> list[str]:
-    """``--cfg-options`` that make a small config run for seconds on the data in ``root``; ``more`` has the last word."""
+    """``--cfg-options`` that make a small config run for seconds on the data in ``root``, then ``more``."""
     return list(options({'data_root': root, **SECONDS[method], **more}, workers))
 
 

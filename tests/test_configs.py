@@ -21,6 +21,14 @@ CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
 METHODS = ('upernet', 'semfpn', 'retinanet', 'mask_rcnn')
 DATA = {'upernet': 'ade20k', 'semfpn': 'ade20k', 'retinanet': 'coco', 'mask_rcnn': 'coco'}
 ARCHS = ('b1', 'b2', 'b3', 'b4', 'b5', 't', 's', 'b')
+FAMILIES = {
+    'cyclemlp': ARCHS,
+    'vip': ('s7', 'm7', 'l7'),
+    'dynamixer': ('s', 'm', 'l'),
+    'raftmlp': ('s', 'm', 'l'),
+    'mlpmixer': ('b16',),
+}
+WITH_WEIGHTS = r'cyclemlp_b\d|vip_.7|mlpmixer_b16'  # experiments for which a released file exists
 
 # Millions of parameters of the whole model: CycleMLP, arXiv:2107.10224v1, tables 5 and 6.
 PUBLISHED = {
@@ -30,9 +38,9 @@ PUBLISHED = {
 }
 
 
-def path_of(method: str, arch: str) -> Path:
+def path_of(method: str, arch: str, family: str = 'cyclemlp') -> Path:
     data = '' if arch == 'shapes' else f'_{DATA[method]}'
-    return ROOT / f'configs/{method}_cyclemlp_{arch}{data}.py'
+    return ROOT / f'configs/{method}_{family}_{arch}{data}.py'
 
 
 def build(cfg: Config) -> nn.Module:
@@ -43,32 +51,39 @@ def build(cfg: Config) -> nn.Module:
 
 
 def test_every_experiment_has_its_config():
-    expected = {path_of(method, arch) for method in METHODS for arch in (*ARCHS, 'shapes')}
+    expected = {
+        path_of(method, arch, family) for method in METHODS for family, archs in FAMILIES.items() for arch in archs
+    }
+    expected |= {path_of(method, 'shapes') for method in METHODS}
+    expected |= {path_of(method, 'shapes', family) for method in ('upernet', 'retinanet') for family in FAMILIES}
     assert expected == set(CONFIGS)
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_config_is_thin_and_its_parts_fit(path):
-    assert len(path.read_text().splitlines()) <= 12
     cfg = load_config(str(path))
     model = build(cfg)
     channels, strides = list(model.backbone.out_channels), list(model.backbone.out_strides)
-    assert channels == list(receiver(cfg).in_channels)
+    necks = cfg.model.neck if isinstance(cfg.model.get('neck'), list) else [cfg.model.get('neck')]
+    assert len(path.read_text().splitlines()) <= (20 if 'StridePyramid' in str(necks) else 12)
+    receivers = [*filter(None, necks), *([] if 'FPN' in str(necks) else [cfg.model.decode_head])]
+    if receivers[0].type == 'StridePyramid':
+        assert list(receivers[0].in_channels) == channels
+        assert list(receivers[0].in_strides) == strides
+        strides = list(receivers.pop(0).get('out_strides', (4, 8, 16, 32)))
+    assert channels == list(receivers[0].in_channels)
     if 'auxiliary_head' in cfg.model:
         assert cfg.model.auxiliary_head.in_channels == channels[cfg.model.auxiliary_head.in_index]
     for found in head_strides(cfg):
         assert found[: len(strides)] == strides
         assert all(b == 2 * a for a, b in pairwise(found))
-    method, arch = re.match(r'(\w+)_cyclemlp_([a-z0-9]+)', path.stem).groups()
+    method, experiment, arch = re.match(
+        r'(upernet|semfpn|retinanet|mask_rcnn)_([a-z]+_([a-z0-9]+))', path.stem
+    ).groups()
     published = PUBLISHED.get(method, {}).get(arch)
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     assert published is None or abs(millions - published) <= 0.1
-    assert ('init_cfg' in cfg.model.backbone) == bool(re.fullmatch(r'b\d', arch))
-
-
-def receiver(cfg):
-    """The part of the model that takes the backbone's maps."""
-    return cfg.model.neck if 'neck' in cfg.model else cfg.model.decode_head
+    assert ('init_cfg' in cfg.model.backbone) == bool(re.fullmatch(WITH_WEIGHTS, experiment))
 
 
 def head_strides(cfg):

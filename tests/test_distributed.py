@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from runs import ROOT, options, run_script, run_tool
+from runs import ROOT, options, run_script, run_tool, still
 
 from mlp_dense.apis.shapes import CLASSES, make_shapes
 
@@ -29,13 +29,10 @@ EVALUATOR = {
     'retinanet': "dict(type='CocoMetric', ann_file='{data}/annotations/instances_val2017.json', metric=['bbox'])",
 }
 
-# The same for any number of processes: no random numbers, and no statistics over the images of one process.
+# The same for any number of processes: no statistics over the images of one process.
 SEGMENTOR = {
     'train_cfg.max_iters': 4,
     'train_cfg.val_interval': 4,
-    'train_dataloader.dataset.pipeline.2.ratio_range': (1.0, 1.0),
-    'train_dataloader.dataset.pipeline.4.prob': 0.0,
-    'model.decode_head.dropout_ratio': 0.0,
     'model.decode_head.norm_cfg.type': 'GN',
     'model.decode_head.norm_cfg.num_groups': 8,
     'param_scheduler.0.end': 2,
@@ -43,8 +40,6 @@ SEGMENTOR = {
 DETECTOR = {
     'train_cfg.max_epochs': 2,
     'train_cfg.val_interval': 2,
-    'train_dataloader.dataset.pipeline.2.ratio_range': (1.0, 1.0),
-    'train_dataloader.dataset.pipeline.4.prob': 0.0,
     'model.test_cfg.score_thr': 0.0,
     'param_scheduler.0.end': 2,
 }
@@ -88,16 +83,25 @@ def write_config(folder: Path, method: str, data: Path) -> Path:
 
 
 def arguments(method, folder, data, processes, **more):
-    settings = {'data_root': data, 'train_dataloader.batch_size': BATCH // processes, **SETTINGS[method], **more}
+    settings = {
+        'data_root': data,
+        'train_dataloader.batch_size': BATCH // processes,
+        **still(method),
+        **SETTINGS[method],
+        **more,
+    }
     return ['--work-dir', folder, *options(settings)]
 
 
 def with_processes(script, *args):
     """``tools/<script>.sh ARGS`` on a free port."""
+    return run_script('bash', f'tools/{script}.sh', *args, PORT=str(free_port()), PYTHON=sys.executable)
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    return run_script('bash', f'tools/{script}.sh', *args, PORT=str(port), PYTHON=sys.executable)
+        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope='module', params=['semfpn', 'retinanet'])
@@ -165,3 +169,20 @@ def test_a_script_without_its_arguments_tells_the_usage(script):
     done = run_script('bash', f'tools/{script}.sh')
     assert done.code == 2
     assert done.output.startswith(f'usage: tools/{script}.sh ')
+
+
+def test_an_error_of_the_user_is_told_as_in_one_process(shapes, tmp_path):
+    config = write_config(tmp_path, 'semfpn', shapes)
+    done = with_processes('dist_train', config, 2, '--cfg-options', 'train_cfg.max_iter=2')
+    assert done.code == 2
+    assert 'Traceback' not in done.output
+    assert 'did you mean train_cfg.max_iters?' in done.output.splitlines()[-1]
+
+
+def test_a_defect_keeps_its_traceback(tmp_path):
+    script = tmp_path / 'defect.py'
+    script.write_text("raise RuntimeError('not the user')")
+    done = run_script(sys.executable, 'tools/_launch.py', '--nproc_per_node', 2, '--master_port', free_port(), script)
+    assert done.code == 1
+    assert 'Traceback' in done.output
+    assert 'RuntimeError: not the user' in done.output

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import given, run_script, run_tool, small_config, weights
+from runs import given, run_script, run_tool, small_config, still, weights
 
 from mlp_dense.apis.shapes import CLASSES, make_shapes
 
@@ -43,8 +43,8 @@ def detector(shapes, tmp_path_factory):
 
 
 def train_by_script(method, shapes, work_dir):
-    args = (small_config(method), '--work-dir', work_dir, '--seed', 0, *given(method, shapes))
-    done = run_script(sys.executable, 'tools/train.py', *args)
+    flags = ('--work-dir', work_dir, '--seed', 0)
+    done = run_tool('train', small_config(method), *flags, *given(method, shapes, **still(method)))
     assert done.code == 0, done.tail
     return done
 
@@ -61,7 +61,8 @@ def test_the_saved_checkpoint_gives_the_metrics_of_the_last_validation(method, r
 def test_resuming_gives_what_an_uninterrupted_run_gives(segmentor, shapes, tmp_path):
     before = segmentor[0] / 'iter_2.pth'
     flags = ('--work-dir', tmp_path, '--seed', 0, '--resume', before)
-    done = run_tool('train', small_config('semfpn'), *flags, *given('semfpn', shapes))
+    args = given('semfpn', shapes, **still('semfpn'))
+    done = run_tool('train', small_config('semfpn'), *flags, *args)
     assert done.code == 0, done.tail
     assert 'resumed epoch: 0, iter: 2' in done.output
     whole, resumed = weights(segmentor[0] / 'iter_4.pth'), weights(tmp_path / 'iter_4.pth')

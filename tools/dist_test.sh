@@ -10,7 +10,7 @@ CONFIG=$1
 CHECKPOINT=$2
 NPROC=$3
 shift 3
-exec "${PYTHON:-python}" -m torch.distributed.run \
+exec "${PYTHON:-python}" "$(dirname "$0")/_launch.py" \
     --nnodes "${NNODES:-1}" \
     --node_rank "${NODE_RANK:-0}" \
     --master_addr "${MASTER_ADDR:-127.0.0.1}" \

@@ -10,7 +10,7 @@ dataset = dict(
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='RandomResize', scale=(160, 160), ratio_range=(0.8, 1.25), keep_ratio=True),
+    dict(type='RandomResize', scale=(160, 160), ratio_range=(0.85, 1.2), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(160, 160), allow_negative_crop=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
@@ -52,22 +52,22 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='CocoMetric', ann_file=f'{data_root}annotations/instances_val2017.json', metric=['bbox'])
 test_evaluator = val_evaluator
 
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=18, val_interval=6)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=30, val_interval=10)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=8)
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=5.0),
     paramwise_cfg=dict(norm_decay_mult=0.0),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type='PolyLR', eta_min=0.0, power=0.9, by_epoch=True, begin=0, end=18, convert_to_iter_based=True),
+    dict(type='PolyLR', eta_min=0.0, power=0.9, by_epoch=True, begin=0, end=30, convert_to_iter_based=True),
 ]
 default_hooks = dict(
     logger=dict(interval=20),
-    checkpoint=dict(interval=6, max_keep_ckpts=1, save_best='coco/bbox_mAP'),
+    checkpoint=dict(interval=10, max_keep_ckpts=1, save_best='coco/bbox_mAP'),
     visualization=dict(draw=True, interval=50),
 )

@@ -19,16 +19,24 @@ RELEASES = 'https://github.com/ShoufaChen/CycleMLP'
 def check_data(cfg: Config, *splits: str) -> None:
     """Raise UserError if a folder or annotation file of these splits is missing."""
     for split in splits:
-        loader = cfg.get(f'{split}_dataloader')
-        for dataset in innermost(loader.dataset) if loader else ():
-            root = dataset.get('data_root') or ''
-            inside = [dataset.get('ann_file'), *dataset.get('data_prefix', {}).values()]
-            for path in [root, *(os.path.join(root, name) for name in inside if name)]:
-                if path and '://' not in path and not Path(path).exists():
-                    raise UserError(
-                        f'{path} ({split} data) does not exist; put the dataset there (see README.md) or name its '
-                        f'folder with --cfg-options data_root=FOLDER; tools/make_shapes.py makes a small one'
-                    )
+        for path in _data_paths(cfg, split):
+            if '://' not in path and not Path(path).exists():
+                raise UserError(
+                    f'{path} ({split} data) does not exist; put the dataset there (see README.md) or name its folder '
+                    f'with --cfg-options data_root=FOLDER; tools/make_shapes.py makes a small one'
+                )
+
+
+def _data_paths(cfg: Config, split: str) -> Iterator[str]:
+    """The folders and annotation files that a split reads, outermost first."""
+    loader = cfg.get(f'{split}_dataloader')
+    for dataset in innermost(loader.dataset) if loader else ():
+        root = dataset.get('data_root') or ''
+        inside = [dataset.get('ann_file'), *dataset.get('data_prefix', {}).values()]
+        yield from filter(None, [root, *(os.path.join(root, name) for name in inside if name)])
+    evaluators = cfg.get(f'{split}_evaluator') or ()
+    for evaluator in [evaluators] if isinstance(evaluators, Mapping) else evaluators:
+        yield from filter(None, [evaluator.get('ann_file')])
 
 
 def check_checkpoint(path: str | None) -> None:

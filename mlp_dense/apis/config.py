@@ -134,11 +134,11 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
 
 
 def _check_kind(cfg: Config, key: str, old: Any, new: Any) -> None:
-    kind = (
-        'true or false' if isinstance(old, bool) else 'a number' if isinstance(old, (int, float)) else 'a group of keys'
-    )
-    if (isinstance(old, (int, float)) and isinstance(new, str)) or (isinstance(old, Mapping) and not isinstance(new, Mapping | None)):
-        raise UserError(f'option {key}={new}: {key} is {kind} in the config ({str(old)[:60]})')
+    if isinstance(old, Mapping) and not isinstance(new, Mapping | None):
+        raise UserError(f'option {key}={new}: {key} is a group of keys in the config ({str(old)[:60]}...)')
+    if isinstance(old, (int, float)) and isinstance(new, str):
+        kind = 'true or false' if isinstance(old, bool) else 'a number'
+        raise UserError(f'option {key}={new}: {key} is {kind} in the config ({old})')
     if key.rpartition('.')[2] == 'type' and isinstance(new, str) and _find_class(cfg, new) is None:
         raise UserError(f'option {key}={new}: {cfg.get("default_scope")} knows nothing of this name')
 

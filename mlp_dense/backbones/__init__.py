@@ -1,5 +1,9 @@
 """Registered backbones, one short file per family over the skeleton in ``pyramid.py``."""
 
 from mlp_dense.backbones.cyclemlp import CycleMLP
+from mlp_dense.backbones.dynamixer import DynaMixer
+from mlp_dense.backbones.mlpmixer import MLPMixer
+from mlp_dense.backbones.permutator import VisionPermutator
+from mlp_dense.backbones.raftmlp import RaftMLP
 
-__all__ = ['CycleMLP']
+__all__ = ['CycleMLP', 'DynaMixer', 'MLPMixer', 'RaftMLP', 'VisionPermutator']

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -14,3 +15,18 @@ class ConvEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()
+
+
+class PatchEmbed(ConvEmbed):
+    """``(B, H, W, C_in) -> (B, ceil(H / patch), ceil(W / patch), C_out)``: one linear map of each patch.
+
+    Zeros complete the patches at the right and bottom edges, so that every cell of the input counts.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, patch: int):
+        super().__init__(in_channels, out_channels, kernel_size=patch, stride=patch)
+        self.patch = patch
+
+    def forward(self, x: Tensor) -> Tensor:
+        bottom, right = -x.shape[1] % self.patch, -x.shape[2] % self.patch
+        return super().forward(F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x)

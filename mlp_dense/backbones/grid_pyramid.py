@@ -1,0 +1,36 @@
+"""The skeleton for families whose token mixers are made for one grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from mlp_dense.backbones.pyramid import PyramidMLP
+from mlp_dense.backbones.stages import Stage
+from mlp_dense.layers import TOKEN_GRIDS, PatchEmbed
+
+
+class GridPyramidMLP(PyramidMLP):
+    """A backbone whose mixers are made for one grid, at any image size. Further arguments as in :class:`PyramidMLP`.
+
+    Images, and grids before a downsampling, are padded with zeros at the right and bottom to whole patches.
+
+    Args:
+        img_size: edge of the square images that the weights are trained on; it fixes the mixers' grids. 224 for all
+            released weights.
+        token_grid: how mixers meet another grid. ``'resize'``: bicubic to their own and back. ``'window'``: windows of
+            their own, the last ones padded. Mixers that are tied to one axis are adapted along that axis alone.
+    """
+
+    def __init__(self, *args: Any, img_size: int = 224, token_grid: str = 'window', **options: Any):
+        if token_grid not in TOKEN_GRIDS:
+            raise ValueError(f'token_grid must be one of {TOKEN_GRIDS}, got {token_grid!r}')
+        self.img_size, self.token_grid = img_size, token_grid
+        super().__init__(*args, **options)
+
+    def make_stem(self, stage: Stage) -> nn.Module:
+        return PatchEmbed(3, stage.dim, stage.step)
+
+    def make_downsample(self, before: Stage, after: Stage) -> nn.Module:
+        return PatchEmbed(before.dim, after.dim, after.step)
