@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from torch import nn
 
 from mlp_dense.apis.errors import UserError
-
-RELEASES = 'https://github.com/ShoufaChen/CycleMLP'
 
 
 def check_data(cfg: Config, *splits: str) -> None:
@@ -55,12 +54,16 @@ def check_init(node: Any, key: str) -> None:
     """Raise UserError if a file that a ``Pretrained`` init_cfg names in the config ``node`` at ``key`` is missing."""
     if not isinstance(node, Mapping):
         return
-    path = node.get('checkpoint', '') if node.get('type') == 'Pretrained' else ''
-    if path and '://' not in path and not Path(path).is_file():
-        raise UserError(
-            f'pretrained weights {path} do not exist; get {Path(path).name} from the release page of {RELEASES} '
-            f'or train from scratch with --cfg-options {key}=None'
-        )
+    init_cfg = node.get('init_cfg')
+    if isinstance(init_cfg, Mapping) and init_cfg.get('type') == 'Pretrained':
+        path = init_cfg.get('checkpoint', '')
+        release = getattr(MODELS.get(node.get('type', '')), 'release', '')
+        where = f' (the authors publish at {release})' if release else ''
+        if path and '://' not in path and not Path(path).is_file():
+            raise UserError(
+                f'pretrained weights {path} do not exist; put the file there{where} or train from scratch with '
+                f'--cfg-options {key}.init_cfg=None'
+            )
     for name, value in node.items():
         check_init(value, f'{key}.{name}')
 

@@ -73,6 +73,7 @@ class CycleMLP(PyramidMLP):
         'b': dict(dims=(128, 256, 512, 1024), depths=(2, 2, 18, 2), mlp_ratios=(4, 4, 4, 1.75)),
     }
 
+    release = 'https://github.com/ShoufaChen/CycleMLP'
     released_constants = ('.offset',)
 
     def make_stem(self, stage: Stage) -> nn.Module:

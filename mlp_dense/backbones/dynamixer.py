@@ -80,5 +80,7 @@ class DynaMixer(GridPyramidMLP):
         ),
     }  # fmt: skip
 
+    release = 'https://github.com/ziyuwwang/DynaMixer'
+
     def make_mixer(self, stage: Stage) -> nn.Module:
         return DynaMixerMix(stage.dim, stage.grid, stage.options['heads'], stage.options['reduced'], self.token_grid)

@@ -19,6 +19,8 @@ class ReleasedModel(BaseModule):
     ``load_state_dict``, on it or on any model around it, takes the released layout too.
     """
 
+    release: ClassVar[str] = ''
+    """Where the authors publish code and weights."""
     arch_name: str
     """For messages, e.g. ``CycleMLP-b2``."""
     is_init: bool  # BaseModule's: whether init_weights has run

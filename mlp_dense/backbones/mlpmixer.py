@@ -72,6 +72,7 @@ class MLPMixer(GridPyramidMLP):
         'l32': _arch(1024, 24, 32),
         'l16': _arch(1024, 24, 16),
     }
+    release = 'https://github.com/google-research/vision_transformer'
     norm_eps = 1e-6
     constant_drop_path = True
 

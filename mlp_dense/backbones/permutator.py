@@ -68,5 +68,7 @@ class VisionPermutator(GridPyramidMLP):
         ),
     }  # fmt: skip
 
+    release = 'https://github.com/houqb/VisionPermutator'
+
     def make_mixer(self, stage: Stage) -> nn.Module:
         return PermuteMix(stage.dim, stage.grid, stage.options['segments'], self.token_grid)

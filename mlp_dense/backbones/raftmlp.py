@@ -135,6 +135,7 @@ class RaftMLP(GridPyramidMLP):
             's': (64, 128, 256, 512), 'm': (96, 192, 384, 768), 'l': (128, 192, 512, 1024),
         }.items()
     }  # fmt: skip
+    release = 'https://github.com/okojoalg/raft-mlp'
     constant_drop_path = True
 
     def __init__(self, *args: Any, released_dense: bool = False, **options: Any):
