@@ -1,13 +1,8 @@
+# Drop path: the authors' dense configs (repository okojoalg/raft-mlp).
 # The authors' settings (repository okojoalg/raft-mlp, configs/segmentation) are those of the base file.
 # The authors link no weights, so it starts from random ones.
 _base_ = ['./_base_/semfpn_ade20k.py']
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='RaftMLP',
-        arch='s',
-        fork_feat=True,
-        drop_path_rate=0.0,  # drop path: the authors' dense configs (repository okojoalg/raft-mlp)
-    ),
+    backbone=dict(_delete_=True, type='RaftMLP', arch='s', fork_feat=True, drop_path_rate=0.0),
     neck=dict(in_channels=[64, 128, 256, 512]),
 )

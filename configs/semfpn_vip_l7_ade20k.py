@@ -1,3 +1,4 @@
+# Drop path: arXiv:2106.12368v1, table 1 (ImageNet; none for dense tasks).
 _base_ = ['./_base_/semfpn_ade20k.py']
 in_channels, in_strides = [256, 512, 512, 512], [7, 14, 14, 14]
 model = dict(
@@ -7,7 +8,7 @@ model = dict(
         type='VisionPermutator',
         arch='l7',
         fork_feat=True,
-        drop_path_rate=0.3,  # drop path: arXiv:2106.12368v1, table 1 (ImageNet; none for dense tasks)
+        drop_path_rate=0.3,
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/vip_l7.pth'),
     ),
     neck=[

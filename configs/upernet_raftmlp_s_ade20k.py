@@ -1,13 +1,8 @@
+# Drop path: the authors' dense configs (repository okojoalg/raft-mlp).
 # The authors link no weights, so it starts from random ones.
 _base_ = ['./_base_/upernet_ade20k.py']
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='RaftMLP',
-        arch='s',
-        fork_feat=True,
-        drop_path_rate=0.0,  # drop path: the authors' dense configs (repository okojoalg/raft-mlp)
-    ),
+    backbone=dict(_delete_=True, type='RaftMLP', arch='s', fork_feat=True, drop_path_rate=0.0),
     decode_head=dict(in_channels=[64, 128, 256, 512]),
     auxiliary_head=dict(in_channels=256),
 )

@@ -1,3 +1,4 @@
+# Drop path: arXiv:2106.12368v1, table 1 (ImageNet; none for dense tasks).
 _base_ = ['./_base_/upernet_ade20k.py']
 in_channels, in_strides = [192, 384, 384, 384], [7, 14, 14, 14]
 model = dict(
@@ -7,7 +8,7 @@ model = dict(
         type='VisionPermutator',
         arch='s7',
         fork_feat=True,
-        drop_path_rate=0.1,  # drop path: arXiv:2106.12368v1, table 1 (ImageNet; none for dense tasks)
+        drop_path_rate=0.1,
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/vip_s7.pth'),
     ),
     neck=dict(type='StridePyramid', in_channels=in_channels, in_strides=in_strides),
