@@ -87,7 +87,7 @@ def markdown(results: dict[str, float], args: argparse.Namespace) -> str:
             for size in SIZES:
                 values = [results.get(key_of(args, family, seed, way, size)) for seed in args.seeds]
                 values = [value for value in values if value is not None]
-                count = len(values)
+                count = max(count, len(values))
                 spread = max(values) - min(values) if values else 0
                 cells.append(f'{statistics.mean(values):.1f} ({spread:.1f})' if values else 'not measured')
             lines.append(f'| {FAMILIES[family]} | {way} | {" | ".join(cells)} | {count} |')
