@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     test_dir, pictures = work_dir / 'test', work_dir / 'pictures'
     run('tools/test.py', config, str(checkpoint), '--work-dir', str(test_dir), '--show-dir', str(pictures))
     tested = newest_metric(test_dir, metric)
-    print(f'\n{metric}: {trained} after training, {tested} from the saved checkpoint', flush=True)
+    print(f'\n{metric}: {round(trained, 4)} after training, {round(tested, 4)} from the saved checkpoint', flush=True)
     if trained != tested:
         raise UserError(f'{checkpoint} does not give the {metric} that its training ended with')
     print(

@@ -1,12 +1,11 @@
-"""CycleMLP against the published sizes and against the released formulation, written here anew from its definition."""
+"""CycleMLP against the published sizes and against the released formulation, which tests/released writes anew."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
-from torch import Tensor
+from released.cyclemlp import cyclemlp
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.ops import deform_conv2d
 
 from families import FAMILIES
 from mlp_dense.checkpoints import CheckpointError
@@ -57,88 +56,12 @@ def test_grids_are_those_of_the_release(size, grids):
     assert [tuple(level.shape[2:]) for level in levels] == grids
 
 
-def released_state(dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-    """A state dict of the tiny arch with the released names, shapes and offset buffers, and random values."""
-    state = {}
-
-    def put(name: str, *shape: int, bias: bool = True) -> None:
-        state[f'{name}.weight'] = torch.randn(shape, dtype=dtype) / max(1, shape[-1]) ** 0.5
-        if bias:
-            state[f'{name}.bias'] = torch.randn(shape[0], dtype=dtype) * 0.1
-
-    dims, depths, ratios = TINY['dims'], TINY['depths'], TINY['mlp_ratios']
-    put('patch_embed.proj', dims[0], 3, 7, 7)
-    for stage, (dim, depth, ratio) in enumerate(zip(dims, depths, ratios, strict=True)):
-        if stage:
-            put(f'network.{2 * stage - 1}.proj', dim, dims[stage - 1], 3, 3)
-        for block in range(depth):
-            name = f'network.{2 * stage}.{block}'
-            put(f'{name}.norm1', dim)
-            put(f'{name}.attn.mlp_c', dim, dim, bias=False)
-            for branch, moved in (('sfc_h', 1), ('sfc_w', 0)):
-                put(f'{name}.attn.{branch}', dim, dim, 1, 1)
-                pairs = torch.zeros(dim, 2)
-                pairs[:, moved] = torch.tensor([(0, 1, -1)[k % 3] for k in range(dim)])
-                state[f'{name}.attn.{branch}.offset'] = pairs.reshape(1, -1, 1, 1)
-            put(f'{name}.attn.reweight.fc1', dim // 4, dim)
-            put(f'{name}.attn.reweight.fc2', 3 * dim, dim // 4)
-            put(f'{name}.attn.proj', dim, dim)
-            put(f'{name}.norm2', dim)
-            put(f'{name}.mlp.fc1', int(ratio * dim), dim)
-            put(f'{name}.mlp.fc2', dim, int(ratio * dim))
-    put('norm', dims[-1])
-    put('head', 1000, dims[-1])
-    return state
-
-
-def run_released(state: dict[str, Tensor], image: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Stage outputs (NCHW) and logits of the released formulation: deformable convolutions in NCHW."""
-
-    def linear(name: str, x: Tensor) -> Tensor:
-        return F.linear(x, state[f'{name}.weight'], state.get(f'{name}.bias'))
-
-    def conv(name: str, x: Tensor, stride: int, padding: int) -> Tensor:
-        return F.conv2d(x, state[f'{name}.weight'], state[f'{name}.bias'], stride, padding).permute(0, 2, 3, 1)
-
-    def norm(name: str, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], state[f'{name}.weight'], state[f'{name}.bias'], 1e-5)
-
-    def mlp(name: str, x: Tensor) -> Tensor:
-        return linear(f'{name}.fc2', F.gelu(linear(f'{name}.fc1', x)))
-
-    def cycle(name: str, x: Tensor) -> Tensor:
-        grid = x.shape[1:3]
-        offset = state[f'{name}.offset'].to(x).expand(len(x), -1, *grid)
-        out = deform_conv2d(x.permute(0, 3, 1, 2), offset, state[f'{name}.weight'], state[f'{name}.bias'])
-        return out.permute(0, 2, 3, 1)
-
-    def mix(name: str, x: Tensor) -> Tensor:
-        branches = cycle(f'{name}.sfc_h', x), cycle(f'{name}.sfc_w', x), linear(f'{name}.mlp_c', x)
-        scores = mlp(f'{name}.reweight', sum(branches).flatten(1, 2).mean(1))  # (B, 3C)
-        out = 0
-        for j, branch in enumerate(branches):
-            weight = scores[:, j::3].exp() / sum(scores[:, i::3].exp() for i in range(3))
-            out = out + branch * weight[:, None, None]
-        return linear(f'{name}.proj', out)
-
-    x = conv('patch_embed.proj', image, stride=4, padding=2)
-    levels = []
-    for stage, depth in enumerate(TINY['depths']):
-        if stage:
-            x = conv(f'network.{2 * stage - 1}.proj', x.permute(0, 3, 1, 2), stride=2, padding=1)
-        for block in range(depth):
-            name = f'network.{2 * stage}.{block}'
-            x = x + mix(f'{name}.attn', norm(f'{name}.norm1', x))
-            x = x + mlp(f'{name}.mlp', norm(f'{name}.norm2', x))
-        levels.append(x.permute(0, 3, 1, 2))
-    return levels, linear('head', norm('norm', x).flatten(1, 2).mean(1))
-
-
 @pytest.mark.parametrize('size', [(64, 64), (50, 83)], ids=str)
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
 def test_released_weights_give_the_released_outputs(size, dtype, tolerance):
-    state, image = released_state(dtype), torch.randn(2, 3, *size, dtype=dtype)
-    levels, logits = run_released(state, image)
+    state, run = cyclemlp(TINY, dtype)
+    image = torch.randn(2, 3, *size, dtype=dtype)
+    levels, logits = run(image)
 
     classifier = FAMILIES[0].build().to(dtype).eval()
     classifier.load_state_dict(state)  # strictly, offset buffers and all
@@ -148,12 +71,14 @@ def test_released_weights_give_the_released_outputs(size, dtype, tolerance):
     dense = FAMILIES[0].build(fork_feat=True).to(dtype).eval()
     dense.load_state_dict(state, strict=False)
     for level, expected in zip(dense(image), levels, strict=True):
-        expected = F.layer_norm(expected.permute(0, 2, 3, 1), expected.shape[1:2]).permute(0, 3, 1, 2)
+        expected = F.layer_norm(expected, expected.shape[-1:]).permute(0, 3, 1, 2)
         assert (level - expected).norm() <= tolerance * expected.norm()
 
 
 def test_keys_and_shapes_are_those_of_the_release():
-    released = {name: value.shape for name, value in released_state().items() if not name.endswith('.offset')}
+    released = {
+        name: value.shape for name, value in cyclemlp(TINY, torch.float32)[0].items() if not name.endswith('.offset')
+    }
     assert {name: value.shape for name, value in FAMILIES[0].build().state_dict().items()} == released
 
 
@@ -165,7 +90,7 @@ def test_dense_norms_have_the_released_names():
 
 
 def test_a_file_with_other_shifts_is_refused():
-    state = released_state()
+    state, _ = cyclemlp(TINY, torch.float32)
     state['network.2.0.attn.sfc_w.offset'] = state['network.2.0.attn.sfc_h.offset']
     with pytest.raises(CheckpointError, match=r'network.2.0.attn.sfc_w.offset holds other shifts'):
         FAMILIES[0].build().load_state_dict(state)
