@@ -115,6 +115,14 @@ def test_drop_path_of_every_block(family):
     assert rates == pytest.approx([0.3] * len(rates) if family.constant_drop_path else growing)
 
 
+def test_drop_path_reaches_every_branch(family):
+    model = family.build(drop_path_rate=0.999999)
+    block = model.network[model.stage_at[-1]][-1]
+    x = torch.randn(4, 64 // model.out_strides[-1], 64 // model.out_strides[-1], model.out_channels[-1])
+    assert torch.equal(block.train()(x), x)
+    assert not torch.equal(block.eval()(x), x)
+
+
 def test_an_image_does_not_feel_its_batch_neighbours(family):
     model, images = randomised(family.build(fork_feat=True)).eval(), torch.randn(3, 3, 64, 64)
     for together, alone in zip(model(images), model(images[1:2]), strict=True):
