@@ -229,7 +229,7 @@ def test_the_version_is_the_package_s_own() -> None:
 @pytest.mark.parametrize('target', ['test', 'demo', 'demo-det', 'lint'])
 def test_every_target_sets_up_first(target: str) -> None:
     plan = subprocess.run(
-        ['make', '-n', target], cwd=ROOT, capture_output=True, text=True, check=True
+        ['make', '-n', '--no-print-directory', target], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert plan[0].endswith('tools/setup_env.py')
     assert len(plan) > 1
