@@ -32,7 +32,8 @@ class PyramidMLP(ReleasedModel):
         out_indices: the stages to return, ascending, from 0; None for the family's usual ones, here all. Stages after
             the last one are not built, and levels that are not returned have no norm, so that every parameter takes
             part in training.
-        drop_path_rate: drop path of the last block; it grows linearly from 0 at the first one.
+        drop_path_rate: drop path of the last block; it grows linearly from 0 at the first one, unless the family has
+            ``constant_drop_path``.
         frozen_stages: -1 freezes nothing, 0 the stem, ``k`` the stem and the first ``k`` stages with the
             downsamplings before them. Frozen parts stay in evaluation mode. Output norms are never frozen: no
             checkpoint holds them.
