@@ -1,7 +1,8 @@
 """Compare the families, and the ways in which grid-tied ones meet another grid, on Shapes: UperNet mIoU.
 
-Every family is trained once per seed at the size of its grid; the ways differ only off that grid, so all are tested on
-the same weights. Results are kept in WORK_DIR/results.json after every test, and what is there is not run again.
+Every family is trained once per seed at the size of its grid. There all ways are the same, so one test counts for all;
+elsewhere each is tested on the same weights. Results are kept in WORK_DIR/results.json after every test, and what is
+there is not run again; several processes with different seeds may share a work dir.
 
 Example:
     python tools/compare_token_grids.py --iters 700 --seeds 0 1 2
@@ -20,11 +21,14 @@ from itertools import product
 from pathlib import Path
 
 from mlp_dense.apis.errors import UserError, user_errors
-from mlp_dense.apis.records import newest_metric
+from mlp_dense.apis.runner import read_config, test
+from mlp_dense.layers import TOKEN_GRIDS
 
 FAMILIES = {'cyclemlp': 'CycleMLP', 'vip': 'VisionPermutator', 'dynamixer': 'DynaMixer', 'raftmlp': 'RaftMLP'}
 FAMILIES['mlpmixer'] = 'MLPMixer'
-SIZES = {'160 x 160': (1.0, 1.0), '240 x 240': (1.5, 1.5), '160 x 240': (1.5, 1.0)}  # name -> factors (width, height)
+TRAINED = '160 x 160'
+SIZES = {TRAINED: (1.0, 1.0), '240 x 240': (1.5, 1.5), '160 x 240': (1.5, 1.0)}  # name -> factors (width, height)
+ANY = '-'  # where the way makes no difference
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -36,21 +40,16 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def ways_of(family: str) -> tuple[str, ...]:
-    """Values of ``token_grid``; CycleMLP is tied to no grid."""
-    return ('-',) if family == 'cyclemlp' else ('resize', 'window')
+def ways_of(family: str, size: str) -> tuple[str, ...]:
+    """Values of ``token_grid`` that differ; CycleMLP is tied to no grid."""
+    return (ANY,) if family == 'cyclemlp' or size == TRAINED else TOKEN_GRIDS
 
 
 def runs(args: argparse.Namespace) -> Iterator[tuple[str, int, str, str]]:
     """Family, seed, way and size of every result."""
     for seed, family in product(args.seeds, FAMILIES):
-        yield from product([family], [seed], ways_of(family), SIZES)
-
-
-def run(*command: str) -> None:
-    print(f'\n$ python {" ".join(command)}', flush=True)
-    if subprocess.run([sys.executable, *command]).returncode:
-        raise UserError(f'python {command[0]} failed; see its message above. Results so far are kept')
+        for size in SIZES:
+            yield from ((family, seed, way, size) for way in ways_of(family, size))
 
 
 def train(args: argparse.Namespace, family: str, seed: int) -> Path:
@@ -62,30 +61,33 @@ def train(args: argparse.Namespace, family: str, seed: int) -> Path:
         options = (*options, f'default_hooks.checkpoint.interval={args.iters}')
         config = f'configs/upernet_{family}_shapes.py'
         command = ('--work-dir', str(folder), '--seed', str(seed), '--no-validate', '--cfg-options')
-        run('tools/train.py', config, *command, *options)
+        run = [sys.executable, 'tools/train.py', config, *command, *options]
+        print(f'\n$ {" ".join(run)}', flush=True)
+        if subprocess.run(run).returncode:
+            raise UserError(f'training {family} failed; see the message above. Results so far are kept')
     return checkpoint
 
 
 def measure(checkpoint: Path, family: str, way: str, size: str) -> float:
     """mIoU of a checkpoint with one way at one size."""
     width, height = SIZES[size]
-    options = [f'test_dataloader.dataset.pipeline.1.scale_factor=({width},{height})']
-    if way != '-':
-        options.append(f'model.backbone.token_grid={way}')
-    folder = checkpoint.parent / f'{way}_{width}_{height}'
-    config = f'configs/upernet_{family}_shapes.py'
-    run('tools/test.py', config, str(checkpoint), '--work-dir', str(folder), '--cfg-options', *options)
-    return newest_metric(folder, 'mIoU')
+    options = {'test_dataloader.dataset.pipeline.1.scale_factor': (width, height)}
+    if way != ANY:
+        options['model.backbone.token_grid'] = way
+    args = argparse.Namespace(config=f'configs/upernet_{family}_shapes.py', cfg_options=options)
+    args.work_dir, args.launcher, args.local_rank = str(checkpoint.parent / f'{way}_{width}_{height}'), 'none', 0
+    return float(test(read_config(args), str(checkpoint))['mIoU'])
 
 
 def markdown(results: dict[str, float], args: argparse.Namespace) -> str:
     """Mean and spread (largest minus smallest) over the seeds that are there."""
     lines = [f'| family | token_grid | {" | ".join(SIZES)} | seeds |', f'|---|---|{"---:|" * len(SIZES)}---:|']
     for family in FAMILIES:
-        for way in ways_of(family):
+        for way in ways_of(family, ''):
             cells, count = [], 0
             for size in SIZES:
-                values = [results.get(key_of(args, family, seed, way, size)) for seed in args.seeds]
+                key = way if way in ways_of(family, size) else ANY
+                values = [results.get(key_of(args, family, seed, key, size)) for seed in args.seeds]
                 values = [value for value in values if value is not None]
                 count = max(count, len(values))
                 spread = max(values) - min(values) if values else 0
@@ -98,19 +100,22 @@ def key_of(args: argparse.Namespace, *run: object) -> str:
     return ' '.join(map(str, (args.iters, *run)))
 
 
+def read_results(file: Path) -> dict[str, float]:
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
 @user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     file = args.work_dir / 'results.json'
-    results = json.loads(file.read_text()) if file.exists() else {}
     if not args.markdown:
         args.work_dir.mkdir(parents=True, exist_ok=True)
         for family, seed, way, size in runs(args):
             key = key_of(args, family, seed, way, size)
-            if key not in results:
-                results[key] = measure(train(args, family, seed), family, way, size)
-                file.write_text(json.dumps(results, indent=1))
-    print(markdown(results, args))
+            if key not in read_results(file):
+                value = measure(train(args, family, seed), family, way, size)
+                file.write_text(json.dumps({**read_results(file), key: value}, indent=1))
+    print(markdown(read_results(file), args))
     return 0
 
 

@@ -2,8 +2,9 @@
 
 from mlp_dense.backbones.cyclemlp import CycleMLP
 from mlp_dense.backbones.dynamixer import DynaMixer
+from mlp_dense.backbones.fusing import fuse_for_inference
 from mlp_dense.backbones.mlpmixer import MLPMixer
 from mlp_dense.backbones.permutator import VisionPermutator
 from mlp_dense.backbones.raftmlp import RaftMLP
 
-__all__ = ['CycleMLP', 'DynaMixer', 'MLPMixer', 'RaftMLP', 'VisionPermutator']
+__all__ = ['CycleMLP', 'DynaMixer', 'MLPMixer', 'RaftMLP', 'VisionPermutator', 'fuse_for_inference']

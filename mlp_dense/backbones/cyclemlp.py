@@ -18,7 +18,7 @@ from mlp_dense.backbones.pyramid import PyramidMLP
 from mlp_dense.backbones.stages import Stage
 from mlp_dense.checkpoints import CheckpointError
 from mlp_dense.layers import ConvEmbed, ThreeBranch
-from mlp_dense.ops import channel_shifts, cycle_fc
+from mlp_dense.ops import channel_shifts, choose, cycle_fc, cycle_means, cycle_mix, without_autocast
 
 # Kernel of each branch, (height, width). The names mislead: sfc_h shifts along the width, sfc_w along the height.
 KERNELS = {'sfc_h': (1, 3), 'sfc_w': (3, 1)}
@@ -38,16 +38,61 @@ class CycleFC(nn.Module):
 
 
 class CycleMix(ThreeBranch):
-    """Cycle FC along the width, along the height, and an ordinary linear map (section 3.2, figure 4)."""
+    """Cycle FC along the width, along the height, and an ordinary linear map (section 3.2, figure 4).
+
+    :meth:`branches` is the definition. :meth:`forward` gives the same without making the branches: their mean comes
+    from sums over the input, and their weighted sum is one set of matrices per image (:func:`mlp_dense.ops.cycle_mix`).
+    """
+
+    fused_weight: Tensor | None
+    fused_bias: Tensor | None
 
     def __init__(self, dim: int):
         super().__init__(dim)
+        self.register_buffer('fused_weight', None, persistent=False)
+        self.register_buffer('fused_bias', None, persistent=False)
         self.mlp_c = nn.Linear(dim, dim, bias=False)
         self.sfc_h = CycleFC(dim, KERNELS['sfc_h'])
         self.sfc_w = CycleFC(dim, KERNELS['sfc_w'])
 
+    def fuse(self) -> None:
+        """Keep the branches' weights side by side; see ``PyramidMLP.fuse_for_inference``."""
+        self.fused_weight, self.fused_bias = (tensor.detach() for tensor in self.stacked())
+
+    def stacked(self) -> tuple[Tensor, Tensor]:
+        """Weights of the three branches, ``(3, C, C)``, and biases of the first two, ``(2, C)``."""
+        if self.fused_weight is not None and self.fused_bias is not None:
+            return self.fused_weight, self.fused_bias
+        weights = [self.sfc_h.weight.flatten(1), self.sfc_w.weight.flatten(1), self.mlp_c.weight]
+        return torch.stack(weights), torch.stack([self.sfc_h.bias, self.sfc_w.bias])
+
     def branches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self.sfc_h(x), self.sfc_w(x), self.mlp_c(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if choose('auto', native='', reference='') == 'reference':
+            return super().forward(x)
+        with without_autocast(x):  # weights of their own for each image are made in full precision
+            weight, bias = self.stacked()
+            mean = torch.einsum('bki,koi->bo', cycle_means(x, max(KERNELS['sfc_h'])).to(weight), weight) + bias.sum(0)
+            gate = self.gate(mean)  # (B, 3, C)
+            offset = (gate[:, :2] * bias).sum(1)
+            folded = projection_folds(x)
+            if folded:
+                weight = (self.proj.weight * gate[:, :, None]) @ weight  # (B, 3, C, C)
+                offset = self.proj(offset)
+            else:
+                weight = gate[..., None] * weight
+        mixed = cycle_mix(x, weight, offset, max(KERNELS['sfc_h']))
+        return mixed if folded else self.proj(mixed)
+
+
+def projection_folds(x: Tensor) -> bool:
+    """Whether putting the projection into each image's matrices, 3 C^3, costs less than applying it, H W C^2.
+
+    Never in an exported model, whose image size may be left open.
+    """
+    return not torch.compiler.is_exporting() and x.shape[1] * x.shape[2] > 3 * x.shape[3]
 
 
 @MODELS.register_module()

@@ -6,16 +6,19 @@ form, input padded to whole patches instead of cropped.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mlp_dense.backbones.grid_pyramid import GridPyramidMLP
 from mlp_dense.backbones.stages import Stage
-from mlp_dense.layers import ThreeBranch, on_axis
+from mlp_dense.layers import GridTied, ThreeBranch, on_axis, regrid
 
 
-class DynaMix(nn.Module):
+class DynaMix(GridTied):
     """``(B, R, L, C) -> same``: each head mixes positions with a matrix that it makes from the sequence (section 3.2).
 
     Columns of the matrix sum to one. Padding of a window has no features and gets no weight, so it changes nothing.
@@ -23,7 +26,7 @@ class DynaMix(nn.Module):
 
     def __init__(self, dim: int, length: int, heads: int, reduced: int):
         super().__init__()
-        self.heads = heads
+        self.heads, self.length = heads, length
         self.out = nn.Linear(dim, dim)
         self.compress = nn.Linear(dim, heads * reduced)
         self.generate = nn.Linear(length * reduced, length * length)
@@ -40,6 +43,18 @@ class DynaMix(nn.Module):
         weights = scores.softmax(-2)
         values = x.unflatten(-1, (self.heads, -1)).transpose(2, 3)  # (B, R, heads, L, C / heads)
         return self.out((weights.transpose(-2, -1) @ values).transpose(2, 3).flatten(3))
+
+    def from_grid(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        taken = dict(weights)
+        old = math.isqrt(len(weights.get('generate.bias', ())))
+        for name in ('generate.weight', 'generate.bias'):
+            if name in taken and taken[name].numel() % max(old, 1) ** 2 == 0:
+                scores = taken[name].view(old, old, old, -1) if name.endswith('weight') else taken[name].view(old, old)
+                scores = regrid(regrid(scores, 0, self.length), 1, self.length)
+                if name.endswith('weight'):
+                    scores = regrid(scores, 2, self.length, reads=True).flatten(2)
+                taken[name] = scores.flatten(0, 1)
+        return taken
 
 
 class DynaMixerMix(ThreeBranch):

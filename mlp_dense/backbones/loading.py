@@ -11,6 +11,7 @@ from mmengine.model import BaseModule, update_init_info
 from torch import Tensor, nn
 
 from mlp_dense.checkpoints import CheckpointError, LoadReport, plan_load, read_checkpoint, unwrap
+from mlp_dense.layers import GridTied
 
 
 class ReleasedModel(BaseModule):
@@ -49,34 +50,56 @@ class ReleasedModel(BaseModule):
             super().init_weights()
         elif not self.is_init:
             options = {key: value for key, value in self.init_cfg.items() if key != 'type'}
-            unknown = set(options) - {'checkpoint', 'prefix'}
+            unknown = set(options) - {'checkpoint', 'prefix', 'resize_grid'}
             if unknown or 'checkpoint' not in options:
-                raise ValueError(f"a Pretrained init_cfg takes 'checkpoint' and 'prefix', got {sorted(options)}")
+                raise ValueError(
+                    f"a Pretrained init_cfg takes 'checkpoint', 'prefix' and 'resize_grid', got {sorted(options)}"
+                )
             self.load_pretrained(**options)
             if hasattr(self, '_params_init_info'):
                 update_init_info(self, f'Pretrained: {options["checkpoint"]}')
             self.is_init = True
 
-    def load_pretrained(self, checkpoint: str, prefix: str | None = None) -> LoadReport:
+    def load_pretrained(self, checkpoint: str, prefix: str | None = None, resize_grid: bool = False) -> LoadReport:
         """Load a released file or one of our own, log what became of every tensor, and return that report.
 
         Args:
             checkpoint: a file, or an address that mmengine's loader knows. The weights may be bare or under ``model``
                 or ``state_dict``.
             prefix: load the part below this prefix, e.g. ``'backbone.'`` of a whole detector.
+            resize_grid: resample mixing weights that were made for another grid (another ``img_size``). Without it
+                such a file is refused.
 
         Raises:
             CheckpointError: the file is missing, unreadable or not one of this model; nothing is loaded then.
         """
         try:
-            released = unwrap(read_checkpoint(checkpoint), checkpoint, prefix)
-            state = self.from_released(released)
-            loaded, report = plan_load(state, self.state_dict(), self.may_lack, self.arch_name, checkpoint)
+            state = self.from_released(unwrap(read_checkpoint(checkpoint), checkpoint, prefix))
+            fitted = self._on_own_grid(state)
+            loaded, report = plan_load(fitted, self.state_dict(), self.may_lack, self.arch_name, checkpoint)
+            resized = [name for name in loaded if loaded[name].shape != state[name].shape]
+            if resized and not resize_grid:
+                raise CheckpointError(
+                    f'{checkpoint} was made for another grid: {len(resized)} mixing weights differ in shape, first '
+                    f'{resized[0]}, {tuple(state[resized[0]].shape)} in the file; build the model with the img_size of '
+                    f'the file, or load these weights resampled with resize_grid=True'
+                )
         except CheckpointError as error:
             raise CheckpointError(f'{self.arch_name}: {error}') from error
         self.load_state_dict(loaded, strict=False)  # plan_load has settled every name
-        print_log(f'{self.arch_name} from {report}', logger='current', level=logging.INFO)
+        resampled = f'; {len(resized)} of them resampled to this grid' if resized else ''
+        print_log(f'{self.arch_name} from {report}{resampled}', logger='current', level=logging.INFO)
         return report
+
+    def _on_own_grid(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The state with the mixing weights of every grid-tied module brought to that module's grid."""
+        fitted = dict(state)
+        for path, module in self.named_modules():
+            if isinstance(module, GridTied):
+                names = [name for name, _ in module.named_parameters() if f'{path}.{name}' in state]
+                weights = module.from_grid({name: state[f'{path}.{name}'] for name in names})
+                fitted |= {f'{path}.{name}': value for name, value in weights.items()}
+        return fitted
 
 
 def _accept_released(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -6,6 +6,7 @@ any image size, dense form, input padded to whole patches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -17,13 +18,13 @@ from torch import Tensor, nn
 from mlp_dense.backbones.grid_pyramid import GridPyramidMLP
 from mlp_dense.backbones.stages import Stage
 from mlp_dense.checkpoints import Names, mixer_from_jax, rename
-from mlp_dense.layers import on_grid
+from mlp_dense.layers import GridTied, fold_norm, on_grid, regrid, residual_mlp
 
 # timm's name -> ours
 NAMES: Names = {r'^stem\.': 'patch_embed.', r'^blocks\.(\d+)\.': r'network.\1.0.'}
 
 
-class MixerLayer(nn.Module):
+class MixerLayer(GridTied):
     """Two residual steps: an MLP over the cells, shared by all channels, and one over channels (section 2).
 
     Padding of a window is zero behind the norm, so it adds nothing to a real cell.
@@ -40,10 +41,28 @@ class MixerLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(on_grid(self._mix_tokens, self.norm1(x), self.grid, self.token_grid))
-        return x + self.drop_path(self.mlp_channels(self.norm2(x)))
+        return residual_mlp(x, self.norm2, self.mlp_channels, self.drop_path)
+
+    def fuse(self) -> None:
+        """Fold what does not change any more; see ``PyramidMLP.fuse_for_inference``."""
+        fold_norm(self.norm2, self.mlp_channels.fc1)
 
     def _mix_tokens(self, x: Tensor) -> Tensor:
         return self.mlp_tokens(x.flatten(1, 2).transpose(1, 2)).transpose(1, 2).view(x.shape)
+
+    def from_grid(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        taken = dict(weights)
+        for name in ('mlp_tokens.fc1.weight', 'mlp_tokens.fc2.weight', 'mlp_tokens.fc2.bias'):
+            if name not in taken:
+                continue
+            axis = 1 if name == 'mlp_tokens.fc1.weight' else 0
+            old = math.isqrt(taken[name].shape[axis])
+            if old**2 == taken[name].shape[axis]:
+                square = taken[name].unflatten(axis, (old, old))
+                for side in (axis, axis + 1):
+                    square = regrid(square, side, self.grid[side - axis], reads=axis == 1)
+                taken[name] = square.flatten(axis, axis + 1)
+        return taken
 
 
 def _arch(dim: int, depth: int, patch: int) -> dict[str, Any]:

@@ -6,15 +6,17 @@ the release: any image size, dense form, input padded to whole patches instead o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mlp_dense.backbones.grid_pyramid import GridPyramidMLP
 from mlp_dense.backbones.stages import Stage
-from mlp_dense.layers import ThreeBranch, on_axis
+from mlp_dense.layers import GridTied, ThreeBranch, on_axis, regrid
 
 
-class PermuteMix(ThreeBranch):
+class PermuteMix(ThreeBranch, GridTied):
     """Linear maps over (row, sub-channel) of a column, over (column, sub-channel) of a row, and over channels.
 
     Section 3.2. Channels are cut into ``segments``, segment slowest; each segment is mixed on its own. Padding of a
@@ -39,6 +41,16 @@ class PermuteMix(ThreeBranch):
         parts = line.unflatten(-1, (self.segments, -1)).transpose(2, 3)  # (B, R, segments, L, C / segments)
         mixed = linear(parts.flatten(3)).view(parts.shape)
         return mixed.transpose(2, 3).flatten(3)
+
+    def from_grid(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        part = self.mlp_h.in_features // self.grid  # channels of a segment
+        taken = dict(weights)
+        for name in ('mlp_h.weight', 'mlp_w.weight'):
+            if name in taken and len(taken[name]) % part == 0:
+                square = taken[name].unflatten(1, (-1, part)).unflatten(0, (-1, part))
+                square = regrid(regrid(square, 0, self.grid), 2, self.grid, reads=True)
+                taken[name] = square.flatten(2).flatten(0, 1)
+        return taken
 
 
 @MODELS.register_module()

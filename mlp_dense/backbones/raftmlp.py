@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from timm.layers import DropPath, Mlp
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from mlp_dense.backbones.grid_pyramid import GridPyramidMLP
 from mlp_dense.backbones.stages import Stage
 from mlp_dense.checkpoints import Names, rename
-from mlp_dense.layers import on_axis, resize
+from mlp_dense.layers import GridTied, fold_norm, on_axis, regrid, residual_mlp, resize
 
 RAFT = 2  # channels that are mixed together with one axis, table 1
 
@@ -31,7 +32,7 @@ NAMES: Names = {
     r'(\.\d+)\.1\.fn\.': r'\1.vertical.mlp.',
     r'(\.\d+)\.3\.norm\.1\.': r'\1.horizontal.norm.',
     r'(\.\d+)\.3\.fn\.': r'\1.horizontal.mlp.',
-    r'(\.\d+)\.5\.norm\.': r'\1.norm.',
+    r'(\.\d+\.\d+)\.5\.norm\.': r'\1.norm.',  # two numbers before it: our own sixth block is N.5.norm
     r'(\.\d+)\.5\.fn\.': r'\1.mlp.',
     r'\.mlp\.0\.': '.mlp.fc1.',
     r'\.mlp\.3\.': '.mlp.fc2.',
@@ -70,11 +71,12 @@ class MultiScaleEmbed(nn.Module):
         return F.pad(x, (0, 0, 0, right, 0, bottom))
 
 
-class RaftMix(nn.Module):
+class RaftMix(GridTied):
     """``(B, R, L, C) -> same``: an MLP over (raft member, position) of each sequence, shared by all C / RAFT groups."""
 
     def __init__(self, dim: int, length: int):
         super().__init__()
+        self.length = length
         self.norm = nn.LayerNorm(dim)
         self.mlp = Mlp(RAFT * length, 2 * RAFT * length)
 
@@ -82,6 +84,25 @@ class RaftMix(nn.Module):
         groups = x.unflatten(-1, (RAFT, -1)).permute(0, 1, 4, 3, 2)  # (B, R, C / RAFT, RAFT, L)
         mixed = self.mlp(groups.flatten(3)).view(groups.shape)
         return mixed.permute(0, 1, 4, 3, 2).flatten(3)
+
+    def from_grid(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The hidden layer grows with the grid: further units start as built and are not read. It cannot shrink."""
+        taken = dict(weights)
+        hidden, built = self.mlp.fc1.out_features, self.mlp.state_dict()
+        if len(taken.get('mlp.fc1.bias', ())) > hidden:
+            return taken
+        for name, value in weights.items():
+            if name == 'mlp.fc1.weight':
+                value = regrid(value.unflatten(1, (RAFT, -1)), 2, self.length, reads=True).flatten(1)
+                taken[name] = torch.cat([value, built['fc1.weight'][len(value) :].to(value)])
+            elif name == 'mlp.fc1.bias':
+                taken[name] = torch.cat([value, built['fc1.bias'][len(value) :].to(value)])
+            elif name == 'mlp.fc2.weight':
+                value = regrid(value.unflatten(0, (RAFT, -1)), 1, self.length).flatten(0, 1)
+                taken[name] = F.pad(value, (0, hidden - value.shape[1]))
+            elif name == 'mlp.fc2.bias':
+                taken[name] = regrid(value.unflatten(0, (RAFT, -1)), 1, self.length).flatten()
+        return taken
 
 
 class RaftBlock(nn.Module):
@@ -106,8 +127,11 @@ class RaftBlock(nn.Module):
             x = resize(x, (self.grid, self.grid))
         for axis, mixer in ((1, self.vertical), (2, self.horizontal)):
             x = x + self.drop_path(self._mix(mixer, mixer.norm(x), axis))
-        x = resize(x, size)
-        return x + self.drop_path(self.mlp(self.norm(x)))
+        return residual_mlp(resize(x, size), self.norm, self.mlp, self.drop_path)
+
+    def fuse(self) -> None:
+        """Fold what does not change any more; see ``PyramidMLP.fuse_for_inference``."""
+        fold_norm(self.norm, self.mlp.fc1)
 
     def _mix(self, mixer: RaftMix, x: Tensor, axis: int) -> Tensor:
         return on_axis(lambda line, _: mixer(line), x, axis, self.grid, self.token_grid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from timm.layers import Mlp
 from torch import Tensor, nn
 
@@ -22,9 +23,13 @@ class ThreeBranch(nn.Module):
         """Three ``(B, H, W, C)`` maps: mixed along one axis, along the other, and over channels."""
         raise NotImplementedError
 
+    def gate(self, mean: Tensor) -> Tensor:
+        """``(B, C)``, the spatial mean of the sum of the branches -> ``(B, 3, C)``, the weight of each branch."""
+        scores = self.reweight(mean).unflatten(-1, (-1, 3))  # the three scores of a channel are adjacent
+        return scores.softmax(-1).transpose(1, 2)
+
     def forward(self, x: Tensor) -> Tensor:
         h, w, c = self.branches(x)
-        scores = self.reweight((h + w + c).mean((1, 2)))  # (B, 3C), the three scores of a channel adjacent
-        gate = scores.unflatten(-1, (-1, 3)).softmax(-1)  # (B, C, 3)
-        gate_h, gate_w, gate_c = gate[:, None, None].unbind(-1)  # (B, 1, 1, C)
-        return self.proj(h * gate_h + w * gate_w + c * gate_c)
+        mean = h.mean((1, 2)) + w.mean((1, 2)) + c.mean((1, 2))
+        gate_h, gate_w, gate_c = self.gate(mean)[:, :, None, None].unbind(1)  # (B, 1, 1, C)
+        return self.proj(torch.addcmul(torch.addcmul(h * gate_h, w, gate_w), c, gate_c))

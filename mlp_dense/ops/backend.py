@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+_preferred = 'auto'
+
+
+@contextmanager
+def prefer(backend: str) -> Iterator[None]:
+    """Within this context, operators called with ``backend='auto'`` run this implementation wherever it can run.
+
+    For whole models, e.g. to compare with the definitions: ``with prefer('reference'): model(image)``.
+    """
+    global _preferred
+    before, _preferred = _preferred, backend
+    try:
+        yield
+    finally:
+        _preferred = before
+
 
 def choose(backend: str, **why_not: str) -> str:
     """The name of the implementation to run.
 
     Args:
-        backend: a name from ``why_not``, or ``'auto'`` for the first one that can run.
+        backend: a name from ``why_not``, or ``'auto'`` for the preferred one or else the first one that can run.
         why_not: for each implementation, fastest first, the reason why it cannot run here; ``''`` if it can.
 
     Raises:
@@ -15,9 +36,16 @@ def choose(backend: str, **why_not: str) -> str:
         RuntimeError: the one asked for by name cannot run here. A name never falls back to another.
     """
     if backend == 'auto':
+        if why_not.get(_preferred) == '':
+            return _preferred
         return next(name for name, reason in why_not.items() if not reason)
     if backend not in why_not:
         raise ValueError(f"backend={backend!r}: choose 'auto' or one of {', '.join(map(repr, why_not))}")
     if why_not[backend]:
         raise RuntimeError(f'backend {backend!r} cannot run here: {why_not[backend]}')
     return backend
+
+
+def compiling() -> bool:
+    """Whether a compiler looks on: it wants whole maps and plain operations, and fuses them itself."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()

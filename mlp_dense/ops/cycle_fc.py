@@ -34,7 +34,7 @@ def cycle_fc_reference(x: Tensor, weight: Tensor, bias: Tensor | None, kernel_si
 def cycle_fc_native(x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: tuple[int, int]) -> Tensor:
     """A whole-tensor shift and a matrix product, both plain PyTorch. Arguments and result as in :func:`cycle_fc`."""
     axis, length = _axis_and_length(kernel_size)
-    return F.linear(_shift(x, axis, length), weight, bias)
+    return F.linear(shift(x, axis, length), weight, bias)
 
 
 def cycle_fc(
@@ -88,29 +88,35 @@ def _pad(x: Tensor, axis: int, amount: int) -> Tensor:
     return F.pad(x, (0, 0, amount, amount) if axis == 2 else (0, 0, 0, 0, amount, amount))
 
 
-def _shift(x: Tensor, axis: int, length: int) -> Tensor:
-    # A depthwise convolution with one-hot kernels is the fastest exact shift that PyTorch has on a CPU. Elsewhere it
-    # may round (TF32) or be slow, so the shifted views are merged by channel instead.
+def shift(x: Tensor, axis: int, length: int, back: bool = False) -> Tensor:
+    """``(B, H, W, C) -> same``: every channel reads its neighbour along ``axis`` (1 height, 2 width), zero outside.
+
+    ``back`` moves every channel the other way, which is the transposed map: the gradient of a shift.
+    """
+    # A depthwise convolution with one-hot kernels is the fastest shift that PyTorch has on a CPU. Elsewhere it may
+    # round (TF32) or be slow, so the shifted views are merged by channel instead.
     if x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16) and x.numel():
-        return _shift_by_convolution(x, axis, length)
-    return _shift_by_views(x, axis, length)
+        return _shift_by_convolution(x, axis, length, back)
+    return _shift_by_views(x, axis, length, back)
 
 
-def _shift_by_convolution(x: Tensor, axis: int, length: int) -> Tensor:
+def _shift_by_convolution(x: Tensor, axis: int, length: int, back: bool) -> Tensor:
     channels, half = x.shape[-1], length // 2
     tap = (torch.arange(channels, device=x.device) + half) % length
-    kernel = F.one_hot(tap, length).to(x.dtype)  # (C, k)
+    kernel = F.one_hot(length - 1 - tap if back else tap, length).to(x.dtype)  # (C, k)
     kernel = kernel[:, None, None, :] if axis == 2 else kernel[:, None, :, None]
     padding = (0, half) if axis == 2 else (half, 0)
     return F.conv2d(x.permute(0, 3, 1, 2), kernel, padding=padding, groups=channels).permute(0, 2, 3, 1)
 
 
-def _shift_by_views(x: Tensor, axis: int, length: int) -> Tensor:
+def _shift_by_views(x: Tensor, axis: int, length: int, back: bool) -> Tensor:
     size, half = x.shape[axis], length // 2
     padded = _pad(x, axis, half)
     residue = torch.arange(x.shape[-1], device=x.device) % length
     shifted = x
-    for first, shift in enumerate(channel_shifts(length, length)):
-        if shift:
-            shifted = torch.where(residue == first, padded.narrow(axis, half + shift, size), shifted)
+    for first, moved in enumerate(channel_shifts(length, length)):
+        if moved:
+            shifted = torch.where(
+                residue == first, padded.narrow(axis, half - moved if back else half + moved, size), shifted
+            )
     return shifted

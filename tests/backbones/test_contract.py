@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from families import FAMILIES
+from mlp_dense.ops import prefer
 
 SIZES = [(64, 64), (32, 32), (33, 50), (96, 47), (35, 129)]
 pytestmark = pytest.mark.parametrize('family', FAMILIES, ids=lambda family: family.type)
@@ -81,7 +82,7 @@ def test_checkpointing_saves_activations(family):
                 sizes.append(tensor.numel())
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), prefer('reference'):
             model(torch.randn(1, 3, 64, 64))
         kept.append(sum(sizes))
     assert kept[1] < 0.5 * kept[0]

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from families import FAMILIES
 from mlp_dense.checkpoints import CheckpointError
+from mlp_dense.ops import prefer
 
 TINY = FAMILIES[0].tiny
 
@@ -24,7 +25,7 @@ PUBLISHED = {'t': (28e6, 4.4), 's': (50e6, 8.5), 'b': (88e6, 15.2)}
 
 
 def size_of(**options) -> tuple[int, float]:
-    with torch.device('meta'), FlopCounterMode(display=False) as counter:
+    with torch.device('meta'), prefer('reference'), FlopCounterMode(display=False) as counter:
         model = MODELS.build({'type': 'CycleMLP', **options})
         model(torch.empty(1, 3, 224, 224))
     return sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() / 2e9

@@ -13,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from families import FAMILIES
 from mlp_dense.checkpoints import CheckpointError
+from mlp_dense.layers import TOKEN_GRIDS
+from mlp_dense.ops import prefer
 
 FAMILY = {family.type: family for family in FAMILIES}
 PRECISION = pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
@@ -40,7 +42,7 @@ SIZES = {
 
 @pytest.mark.parametrize(('type_', 'arch'), SIZES, ids=str)
 def test_sizes_of_all_archs(type_, arch):
-    with torch.device('meta'), FlopCounterMode(display=False) as counter:
+    with torch.device('meta'), prefer('reference'), FlopCounterMode(display=False) as counter:
         model = MODELS.build({'type': type_, 'arch': arch})
         model(torch.empty(1, 3, 224, 224))
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -67,7 +69,7 @@ EACH = pytest.mark.parametrize('family', GRID_TIED, ids=lambda family: family.ty
 
 @EACH
 @PRECISION
-@pytest.mark.parametrize('token_grid', ['resize', 'window'])
+@pytest.mark.parametrize('token_grid', TOKEN_GRIDS)
 def test_released_weights_give_the_released_logits(family, dtype, tolerance, token_grid):
     state, run = released(family, dtype)
     model = family.build(token_grid=token_grid).to(dtype).eval()
@@ -145,5 +147,37 @@ def test_files_of_another_family_or_grid_are_refused(family, tmp_path):
     with pytest.raises(CheckpointError, match=f'holds only .* tensors of {family.type}'):
         family.build().load_pretrained(str(tmp_path / 'other.pth'))
     torch.save(released(family, torch.float32)[0], tmp_path / 'grid.pth')
-    with pytest.raises(CheckpointError, match='tensors differ in shape'):
+    with pytest.raises(CheckpointError, match=r'made for another grid: .*resize_grid=True'):
         family.build(img_size=2 * family.options['img_size']).load_pretrained(str(tmp_path / 'grid.pth'))
+
+
+@EACH
+@pytest.mark.parametrize('size', [192, 256])
+def test_mixing_weights_of_another_grid_load_resampled_when_asked_for(family, size, tmp_path):
+    def load(img_size: int, source: str):
+        init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / source), 'resize_grid': True}
+        model = family.build(img_size=img_size, init_cfg=init_cfg).double().eval()
+        model.init_weights()
+        return model
+
+    torch.save(dict(released(family, torch.float64)[0]), tmp_path / 'grid64.pth')
+    torch.save(load(128, 'grid64.pth').state_dict(), tmp_path / 'grid128.pth')  # smooth weights, which resample well
+    coarse, fine = load(128, 'grid128.pth'), load(size, 'grid128.pth')
+    step, dim = family.tiny['strides'][0], family.tiny['dims'][0]
+    maps = [
+        torch.nn.functional.interpolate(smooth, (edge // step, edge // step), mode='bilinear', antialias=True)
+        for smooth in [torch.nn.functional.interpolate(torch.randn(1, dim, 3, 3).double(), (64, 64), mode='bicubic')]
+        for edge in (128, size)
+    ]
+    small, large = (
+        model.network[0][0](one.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        for model, one in zip((coarse, fine), maps, strict=True)
+    )
+    change, same = small - maps[0], torch.nn.functional.interpolate(large - maps[1], small.shape[2:], mode='area')
+    assert (same - change).norm() < 0.1 * change.norm()
+
+
+def test_raftmlp_refuses_weights_of_a_larger_grid(tmp_path):
+    torch.save(dict(released(FAMILY['RaftMLP'], torch.float32)[0]), tmp_path / 'grid.pth')
+    with pytest.raises(CheckpointError, match=r'tensors differ in shape'):
+        FAMILY['RaftMLP'].build(img_size=32).load_pretrained(str(tmp_path / 'grid.pth'), resize_grid=True)

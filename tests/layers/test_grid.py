@@ -1,5 +1,6 @@
 """Mixing on a foreign grid: nothing changes at the trained size, windows stand alone, and padding never counts."""
 
+import itertools
 import math
 
 import pytest
@@ -8,12 +9,12 @@ from torch import nn
 
 from families import FAMILIES
 from mlp_dense.backbones.dynamixer import DynaMix
-from mlp_dense.layers import PatchEmbed, on_axis, on_grid, resize
+from mlp_dense.layers import TOKEN_GRIDS, PatchEmbed, on_axis, on_grid, regrid, resize
 
 GRID_TIED = pytest.mark.parametrize(
     'family', [family for family in FAMILIES if 'img_size' in family.options], ids=lambda family: family.type
 )
-HOW = pytest.mark.parametrize('how', ['resize', 'window'])
+HOW = pytest.mark.parametrize('how', TOKEN_GRIDS)
 
 
 def axis_mixer(length: int):
@@ -99,6 +100,71 @@ def test_windows_of_a_grid(size):
             torch.testing.assert_close(out[:, top : top + 4, left : left + 6], expected)
 
 
+def covering(size: int, length: int) -> list[tuple[int, list[float]]]:
+    """First cell of every window and the weight of its result in each cell, from the words of the docstring."""
+    count = math.ceil(size / length)
+    starts = [math.floor(i * (size - length) / max(count - 1, 1) + 0.5) for i in range(count)]
+    windows = []
+    for i, start in enumerate(starts):
+        ends_before = starts[i - 1] + length if i else start
+        begins_after = starts[i + 1] if i + 1 < count else start + length
+        weights = []
+        for cell in range(start, start + length):
+            rising = (cell + 0.5 - start) / (ends_before - start) if cell < ends_before else 1.0
+            falling = (start + length - cell - 0.5) / (start + length - begins_after) if cell >= begins_after else 1.0
+            weights.append(min(rising, falling))
+        windows.append((start, weights))
+    return windows
+
+
+@pytest.mark.parametrize('size', [5, 6, 7, 9, 10, 11, 13, 16, 27])
+@pytest.mark.parametrize('axis', [1, 2])
+def test_overlapping_windows_of_an_axis_are_blended(axis, size):
+    mix, matrix = axis_mixer(5)
+    x = torch.randn((2, size, 3, 4) if axis == 1 else (2, 3, size, 4), dtype=torch.float64)
+    expected, total = torch.zeros_like(x), torch.zeros(size, dtype=torch.float64)
+    for start, weights in covering(size, 5):
+        weights = torch.tensor(weights, dtype=torch.float64)
+        mixed = torch.tensordot(matrix, x.narrow(axis, start, 5), ([1], [axis])).movedim(0, axis)
+        shape = (5, 1, 1) if axis == 1 else (5, 1)
+        expected.narrow(axis, start, 5).add_(mixed * weights.view(shape))
+        total[start : start + 5] += weights
+    torch.testing.assert_close(total, torch.ones_like(total))
+    torch.testing.assert_close(on_axis(mix, x, axis, 5, 'overlap'), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_overlap_resizes_an_axis_that_is_too_short():
+    mix, _ = axis_mixer(5)
+    x = torch.randn(2, 3, 7, 4, dtype=torch.float64)
+    torch.testing.assert_close(on_axis(mix, x, 1, 5, 'overlap'), on_axis(mix, x, 1, 5, 'resize'))
+
+
+@pytest.mark.parametrize('size', [(4, 9), (7, 6), (9, 13), (3, 8), (2, 3)], ids=str)
+def test_overlapping_windows_of_a_grid(size):
+    """Mixing both axes by a product of two matrices is mixing the one and then the other."""
+    (rows, of_rows), (columns, of_columns) = axis_mixer(4), axis_mixer(6)
+
+    def mix(x):
+        return torch.einsum('mh,nw,bhwc->bmnc', of_rows, of_columns, x)
+
+    x = torch.randn(2, *size, 3, dtype=torch.float64)
+    expected = on_axis(columns, on_axis(rows, x, 1, 4, 'overlap'), 2, 6, 'overlap')
+    torch.testing.assert_close(on_grid(mix, x, (4, 6), 'overlap'), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_weights_resampled_to_a_finer_grid_do_the_same_to_a_smooth_map():
+    place = torch.linspace(0, 1, 8, dtype=torch.float64) + 1 / 16
+    weight = torch.cos(3 * (place[:, None] - place))  # what a cell takes from another depends on their places alone
+    finer = regrid(regrid(weight, 0, 16), 1, 16, reads=True)
+    line = torch.linspace(0.2, 1.4, 16, dtype=torch.float64)
+    coarse = line.view(8, 2).mean(1)
+    expected = weight @ coarse
+    assert ((finer @ line).view(8, 2).mean(1) - expected).norm() < 0.03 * expected.norm()  # it is rough at the borders
+    constant = weight.sum(1)
+    assert (regrid(weight, 1, 4, reads=True).sum(1) - constant).norm() < 0.03 * constant.norm()
+    assert regrid(weight, 0, 8) is weight
+
+
 def cubic(distance: float) -> float:
     """Keys' kernel with coefficient -0.75."""
     d, a = abs(distance), -0.75
@@ -142,18 +208,22 @@ def test_any_size_runs_and_ignores_batch_neighbours(family, how, size):
 
 @GRID_TIED
 def test_the_ways_agree_at_the_trained_grid_and_differ_elsewhere(family):
-    models = [family.build(fork_feat=True, token_grid=how).eval() for how in ('resize', 'window')]
+    models = [family.build(fork_feat=True, token_grid=how).eval() for how in TOKEN_GRIDS]
     for parameter in models[0].parameters():
         nn.init.normal_(parameter, std=0.3)
-    models[1].load_state_dict(models[0].state_dict())
     same, other = torch.randn(1, 3, 64, 64), torch.randn(1, 3, 96, 96)
-    torch.testing.assert_close(models[0](same), models[1](same), rtol=0, atol=0)
-    assert not torch.allclose(models[0](other)[-1], models[1](other)[-1], atol=1e-3)
+    for model in models[1:]:
+        model.load_state_dict(models[0].state_dict())
+        torch.testing.assert_close(models[0](same), model(same), rtol=0, atol=0)
+    results = [model(other)[-1] for model in models]
+    for one, two in itertools.combinations(results, 2):
+        assert not torch.allclose(one, two, atol=1e-3)
 
 
 @GRID_TIED
-def test_every_pixel_is_seen(family):
-    model = family.build(fork_feat=True).eval()
+@HOW
+def test_every_pixel_is_seen(family, how):
+    model = family.build(fork_feat=True, token_grid=how).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
     image = torch.randn(1, 3, 65, 67, requires_grad=True)

@@ -1,0 +1,25 @@
+"""Mixed precision, for operators that decide themselves what is computed in which dtype."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def autocast_is_on(x: Tensor) -> bool:
+    """Whether autocast is on for the device of ``x``."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """A context in which products have the dtype of their inputs; nothing at all where autocast is off anyway."""
+    return torch.autocast(x.device.type, enabled=False) if autocast_is_on(x) else nullcontext()
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of a matrix product with ``x``: autocast's where it is on, else that of ``x``."""
+    return torch.get_autocast_dtype(x.device.type) if autocast_is_on(x) else x.dtype

@@ -1,0 +1,158 @@
+"""The channel MLP of a pre-norm residual block: ``x + fc2(gelu(fc1(norm(x))))``.
+
+Its hidden layer is the largest map of every backbone here. The fast path works through the cells in pieces, so that the
+hidden layer stays in the processor's cache and is never written out, and keeps ``x`` alone for the backward pass, which
+makes the rest again piece by piece.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mlp_dense.ops.autocast import autocast_is_on
+from mlp_dense.ops.backend import choose, compiling
+
+PIECE = 2**20  # hidden values made at a time: 4 MB in fp32
+
+
+class NormMlpWeights(NamedTuple):
+    """LayerNorm over C, Linear C to D, Linear D to C."""
+
+    norm_weight: Tensor | None
+    norm_bias: Tensor | None
+    fc1_weight: Tensor
+    fc1_bias: Tensor
+    fc2_weight: Tensor
+    fc2_bias: Tensor
+
+
+def norm_mlp_reference(
+    x: Tensor, weights: NormMlpWeights, eps: float = 1e-5, approximate: str = 'none', residual: bool = True
+) -> Tensor:
+    """The definition. Arguments and result as in :func:`norm_mlp`."""
+    normed = F.layer_norm(x, x.shape[-1:], weights.norm_weight, weights.norm_bias, eps)
+    hidden = F.gelu(F.linear(normed, weights.fc1_weight, weights.fc1_bias), approximate=approximate)
+    branch = F.linear(hidden, weights.fc2_weight, weights.fc2_bias)
+    return x + branch if residual else branch
+
+
+def norm_mlp_native(
+    x: Tensor, weights: NormMlpWeights, eps: float = 1e-5, approximate: str = 'none', residual: bool = True
+) -> Tensor:
+    """Piece by piece, in plain PyTorch. Arguments and result as in :func:`norm_mlp`."""
+    result: Tensor = _NormMlp.apply(x, *weights, eps, approximate, residual)
+    return result
+
+
+def why_not_native(x: Tensor) -> str:
+    """Why the native path cannot run here; '' if it can."""
+    if compiling():
+        return 'a compiler sees the plain operations, and fuses them itself'
+    if x.device.type != 'cpu':
+        return f'pieces fit into the cache of a CPU, not of {x.device.type}'
+    if autocast_is_on(x) or x.dtype not in (torch.float32, torch.float64):
+        return 'pieces are added up in the dtype of the input, which must be float32 or float64, without autocast'
+    return '' if x.numel() else 'the input is empty'
+
+
+def norm_mlp(
+    x: Tensor,
+    weights: NormMlpWeights,
+    eps: float = 1e-5,
+    approximate: str = 'none',
+    residual: bool = True,
+    backend: str = 'auto',
+) -> Tensor:
+    """``x + fc2(gelu(fc1(norm(x))))`` over the last axis.
+
+    Args:
+        x: ``(..., C)``.
+        weights: those of the norm and the two linear maps; ``fc1_weight`` is ``(D, C)``, ``fc2_weight`` ``(C, D)``.
+        eps: of the norm.
+        approximate: ``'none'`` for the exact GELU, ``'tanh'`` for the approximation.
+        residual: whether to add ``x``.
+        backend: ``'auto'``, ``'native'`` (CPU, float32 or float64) or ``'reference'``.
+
+    Returns:
+        ``(..., C)``.
+
+    Raises:
+        ValueError: there is no such backend.
+        RuntimeError: the one asked for by name cannot run here.
+    """
+    implementation = {'native': norm_mlp_native, 'reference': norm_mlp_reference}
+    chosen = choose(backend, native=why_not_native(x), reference='')
+    return implementation[chosen](x, weights, eps, approximate, residual)
+
+
+class _NormMlp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *rest: Any) -> Tensor:
+        weights, (ctx.eps, ctx.approximate, ctx.residual) = NormMlpWeights(*rest[:6]), rest[6:]
+        ctx.save_for_backward(x, *weights)
+        cells = x.reshape(-1, x.shape[-1])
+        result = torch.empty_like(cells, memory_format=torch.contiguous_format)
+        first, second, rows = weights.fc1_weight.t(), weights.fc2_weight.t(), _rows(weights, len(cells))
+        reused = cells.new_empty(rows, first.shape[1])  # fresh memory for each piece costs as much as filling it
+        for piece, out in zip(cells.split(rows), result.split(rows), strict=True):
+            normed = F.layer_norm(piece, piece.shape[1:], weights.norm_weight, weights.norm_bias, ctx.eps)
+            hidden = torch.addmm(weights.fc1_bias, normed, first, out=reused[: len(piece)])
+            torch.ops.aten.gelu_(hidden, approximate=ctx.approximate)
+            torch.addmm(weights.fc2_bias, hidden, second, out=out)
+            if ctx.residual:
+                out += piece
+        return result.view(x.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, *rest = ctx.saved_tensors
+        weights = NormMlpWeights(*rest)
+        cells, grads = (whole.reshape(-1, x.shape[-1]) for whole in (x, grad))
+        into_x = torch.empty_like(cells)
+        into = [torch.zeros_like(weight) if weight is not None else None for weight in weights]
+        rows = _rows(weights, len(cells))
+        for piece, out, back in zip(cells.split(rows), into_x.split(rows), grads.split(rows), strict=True):
+            _backward_of_piece(ctx, piece, back, weights, into, out)
+            if ctx.residual:
+                out += back
+        return into_x.view(x.shape), *into, None, None, None
+
+
+def _backward_of_piece(
+    ctx: Any, piece: Tensor, back: Tensor, weights: NormMlpWeights, into: list[Tensor | None], out: Tensor
+) -> None:
+    """Add one piece's gradients to those of the weights, and write that of its cells to ``out``."""
+    shape, norm = piece.shape[1:], (weights.norm_weight, weights.norm_bias)
+    normed, mean, rstd = torch.native_layer_norm(piece, shape, *norm, ctx.eps)
+    before = torch.addmm(weights.fc1_bias, normed, weights.fc1_weight.t())
+    _add_linear(into, 4, back, F.gelu(before, approximate=ctx.approximate))
+    before = torch.ops.aten.gelu_backward(back @ weights.fc2_weight, before, approximate=ctx.approximate)
+    _add_linear(into, 2, before, normed)
+    wanted = [True, weights.norm_weight is not None, weights.norm_bias is not None]
+    through, *affine = torch.ops.aten.native_layer_norm_backward(
+        before @ weights.fc1_weight, piece, shape, mean, rstd, *norm, wanted
+    )
+    out.copy_(through)
+    for total, part in zip(into[:2], affine, strict=True):
+        if total is not None:
+            total += part
+
+
+def _add_linear(into: list[Tensor | None], place: int, back: Tensor, seen: Tensor) -> None:
+    weight, bias = into[place], into[place + 1]
+    assert weight is not None
+    assert bias is not None
+    weight.addmm_(back.t(), seen)
+    bias += back.sum(0)
+
+
+def _rows(weights: NormMlpWeights, cells: int) -> int:
+    """Cells of a piece; pieces are of about one size."""
+    pieces = -(-cells * weights.fc1_weight.shape[0] // PIECE)
+    return -(-cells // pieces)

@@ -1,0 +1,119 @@
+"""The piecewise channel MLP against its definition, values and gradients, and what it keeps for the backward pass."""
+
+import importlib
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mlp_dense.ops import NormMlpWeights, norm_mlp, norm_mlp_reference
+
+MODULE = importlib.import_module('mlp_dense.ops.norm_mlp')  # the package has its function under this name
+EPS = 1e-5
+PIECES = pytest.mark.parametrize('values', [1, 50, 10**6], ids='{} values a piece'.format)
+KINDS = pytest.mark.parametrize(
+    ('approximate', 'residual', 'affine'), [('none', True, True), ('tanh', False, True), ('none', True, False)], ids=str
+)
+
+
+def draw(*shape: int, hidden: int = 10, dtype=torch.float64, affine: bool = True):
+    channels, generator = shape[-1], torch.Generator().manual_seed(0)
+    sizes = [shape, (channels,), (channels,), (hidden, channels), (hidden,), (channels, hidden), (channels,)]
+    x, *weights = (torch.randn(size, dtype=dtype, generator=generator, requires_grad=True) for size in sizes)
+    return x, NormMlpWeights(*(weights if affine else [None, None, *weights[2:]]))
+
+
+@pytest.fixture(autouse=True)
+def pieces(request, monkeypatch):
+    """Run with the size of pieces that the test asks for."""
+    if 'values' in request.fixturenames:
+        monkeypatch.setattr(MODULE, 'PIECE', request.getfixturevalue('values'))
+
+
+def formula(x, weights, approximate, residual):
+    """Written out, without the library's norm and linear maps."""
+    centred = x - x.mean(-1, keepdim=True)
+    normed = centred / (centred.square().mean(-1, keepdim=True) + EPS).sqrt()
+    if weights.norm_weight is not None:
+        normed = normed * weights.norm_weight + weights.norm_bias
+    hidden = F.gelu(
+        torch.einsum('dc,...c->...d', weights.fc1_weight, normed) + weights.fc1_bias, approximate=approximate
+    )
+    branch = torch.einsum('cd,...d->...c', weights.fc2_weight, hidden) + weights.fc2_bias
+    return x + branch if residual else branch
+
+
+@PIECES
+@KINDS
+@pytest.mark.parametrize('backend', ['native', 'reference'])
+@pytest.mark.parametrize('shape', [(2, 3, 5, 4), (1, 7), (11, 3)], ids=str)
+def test_values_and_gradients_match_the_formula(shape, backend, approximate, residual, affine, values):
+    x, weights = draw(*shape, affine=affine)
+    wanted = formula(x, weights, approximate, residual)
+    result = norm_mlp(x, weights, EPS, approximate, residual, backend)
+    torch.testing.assert_close(result, wanted)
+    inputs = [tensor for tensor in (x, *weights) if tensor is not None]
+    grad = torch.randn_like(wanted)
+    torch.testing.assert_close(torch.autograd.grad(result, inputs, grad), torch.autograd.grad(wanted, inputs, grad))
+
+
+@PIECES
+def test_gradcheck(values):
+    x, weights = draw(3, 2, 4)
+    assert torch.autograd.gradcheck(lambda x, *w: norm_mlp(x, NormMlpWeights(*w), backend='native'), (x, *weights))
+
+
+def test_any_strides():
+    x, weights = draw(2, 4, 6, 5)
+    turned = x.detach().permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1).requires_grad_()
+    grad = torch.randn(2, 5, 4, 6, dtype=torch.float64).permute(0, 2, 3, 1)
+    results = [norm_mlp(given, weights, backend='native') for given in (x, turned)]
+    torch.testing.assert_close(*results)
+    gradients = [torch.autograd.grad(r, given, grad)[0] for r, given in zip(results, (x, turned), strict=True)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_frozen_weights():
+    x, weights = draw(3, 4)
+    frozen = NormMlpWeights(*(weight.detach() for weight in weights))
+    expected = torch.autograd.grad(norm_mlp(x, weights).sum(), x)
+    torch.testing.assert_close(torch.autograd.grad(norm_mlp(x, frozen, backend='native').sum(), x), expected)
+
+
+def test_nothing_but_the_input_and_the_weights_is_kept():
+    x, weights = draw(2, 3, 5, 4)
+    kept = []
+
+    def keep(tensor):
+        kept.append(tensor.data_ptr())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        norm_mlp(x, weights)
+    assert sorted(kept) == sorted(tensor.data_ptr() for tensor in (x, *weights))
+
+
+def test_fp32_error_is_at_most_twice_that_of_the_plain_formula():
+    x, weights = draw(500, 32, hidden=64)
+    low = [tensor.float() for tensor in (x, *weights)]
+    exact = norm_mlp_reference(x, weights)
+    honest, native = (
+        (norm_mlp(low[0], NormMlpWeights(*low[1:]), backend=backend).double() - exact).norm()
+        for backend in ('reference', 'native')
+    )
+    assert native <= 2 * honest
+
+
+def test_native_says_why_it_cannot_run():
+    x, weights = draw(3, 4)
+    half = NormMlpWeights(*(weight.bfloat16() for weight in weights))
+    with pytest.raises(RuntimeError, match=r"'native' cannot run here: .* float32 or float64"):
+        norm_mlp(x.bfloat16(), half, backend='native')
+    assert norm_mlp(x.bfloat16(), half).dtype == torch.bfloat16
+    with torch.autocast('cpu', torch.bfloat16), pytest.raises(RuntimeError, match='without autocast'):
+        norm_mlp(x, weights, backend='native')
+    with pytest.raises(RuntimeError, match='the input is empty'):
+        norm_mlp(x[:0], weights, backend='native')
+    assert norm_mlp(x[:0], weights).shape == (0, 4)
+    with pytest.raises(ValueError, match="backend='triton': choose 'auto' or one of 'native', 'reference'"):
+        norm_mlp(x, weights, backend='triton')
