@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from mlp_dense.apis.errors import user_errors
 from mlp_dense.apis.runner import add_arguments, read_config, test
-from mlp_dense.apis.testing import augment, write_pictures, write_predictions
+from mlp_dense.apis.testing import augment, fuse, write_pictures, write_predictions
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -24,6 +24,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--out', help='write the predictions: of a detector to FILE.pkl, of a segmentor to a folder, one PNG per image'
     )
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument('--fuse', action='store_true', help='fold norms and weights of the backbone once, for speed')
     add_arguments(parser)
     return parser.parse_args(argv)
 
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_pictures(cfg, args.show_dir)
     if args.tta:
         augment(cfg)
+    if args.fuse:
+        fuse(cfg)
     test(cfg, args.checkpoint)
     return 0
 
