@@ -1,8 +1,34 @@
-"""MLP-like vision backbones for dense prediction on OpenMMLab. Importing registers them in mmengine's root registry."""
+"""MLP-like vision backbones for dense prediction on OpenMMLab. Importing registers them in mmengine's root registry.
 
-from mlp_dense.backbones import CycleMLP, DynaMixer, MLPMixer, RaftMLP, VisionPermutator
+``mlp_dense.predict``, of mlp_dense/apis/predict, is looked up when it is first used: it needs mmdet or mmseg.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from mlp_dense import timm_models  # noqa: F401  for timm's registry
+from mlp_dense.backbones import CycleMLP, DynaMixer, MLPMixer, RaftMLP, VisionPermutator, fuse_for_inference
 from mlp_dense.necks import StridePyramid
+
+if TYPE_CHECKING:
+    from mlp_dense.apis.predict import predict as predict
 
 __version__ = '0.1.0'
 
-__all__ = ['CycleMLP', 'DynaMixer', 'MLPMixer', 'RaftMLP', 'StridePyramid', 'VisionPermutator', '__version__']
+__all__ = [
+    'CycleMLP',
+    'DynaMixer',
+    'MLPMixer',
+    'RaftMLP',
+    'StridePyramid',
+    'VisionPermutator',
+    '__version__',
+    'fuse_for_inference',
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'predict':
+        from mlp_dense.apis.predict import predict
+
+        return predict
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

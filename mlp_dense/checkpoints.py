@@ -1,8 +1,15 @@
-"""Checkpoint files as data: reading one, unwrapping its layout, and deciding what goes where. Nothing is guessed."""
+"""Checkpoint files as data: reading one, unwrapping its layout, and deciding what goes where. Nothing is guessed.
+
+Importing this module lets mmengine's ``CheckpointLoader``, and so every ``load_from`` and ``Pretrained``, read
+``.safetensors`` files.
+"""
 
 from __future__ import annotations
 
 import argparse
+import io
+import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
+from mmengine.fileio import get_local_path
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
@@ -60,6 +69,61 @@ def read_checkpoint(path: str) -> Any:
     except Exception as error:  # torch raises half a dozen types for a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f'checkpoint {path} cannot be read ({reason}); is it complete?') from error
+
+
+# mmengine picks a loader by a pattern at the path's beginning, those that sort last first: before http:// and s3://.
+@CheckpointLoader.register_scheme((r'https?://.+\.safetensors$', r'.+\.safetensors$'), force=True)
+def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """A safetensors file as mmengine's own checkpoints are: ``state_dict``, and ``meta``, empty in foreign files.
+
+    Args:
+        filename: a path, or an address that mmengine's file backends know.
+        map_location: a device, or its name; tensors stay on the CPU for anything else that torch.load takes.
+    """
+    device = str(map_location) if isinstance(map_location, (str, torch.device)) else 'cpu'
+    with (
+        get_local_path(os.path.expanduser(filename)) as path,
+        safetensors.safe_open(path, 'pt', device) as file,
+    ):
+        meta = json.loads((file.metadata() or {}).get('meta', '{}'))
+        return {'state_dict': {name: file.get_tensor(name) for name in file.keys()}, 'meta': meta}  # noqa: SIM118
+
+
+def encode_checkpoint(state: StateDict, meta: Mapping[str, Any], suffix: str) -> bytes:
+    """The content of a checkpoint file; the same weights give the same bytes.
+
+    Args:
+        state: tensors on any device.
+        meta: what stands beside them in mmengine's files; of JSON's types for ``.safetensors``, or NumPy arrays.
+        suffix: ``'.safetensors'``, or any other for what torch.save writes.
+
+    Raises:
+        CheckpointError: ``meta`` holds something that a ``.safetensors`` file cannot.
+    """
+    own = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
+    if suffix == '.safetensors':
+        # One entry only: safetensors writes several in an order that changes from run to run.
+        return safetensors.torch.save(own, {'meta': json.dumps(dict(meta), default=_plain)})
+    buffer = io.BytesIO()
+    torch.save({'meta': dict(meta), 'state_dict': own}, buffer)
+    return buffer.getvalue()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that appears complete or not at all; an existing one is replaced."""
+    part = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy value as lists and numbers, for JSON."""
+    if not isinstance(value, (np.ndarray, np.generic)):
+        raise CheckpointError(f'meta holds a {type(value).__name__}, which safetensors cannot; write a .pth file')
+    return value.tolist()
 
 
 def unwrap(content: Any, source: str, prefix: str | None = None) -> dict[str, Tensor]:

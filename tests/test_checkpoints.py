@@ -185,7 +185,7 @@ def test_broken_files_are_one_clear_line(tmp_path):
 
 def test_unknown_keys_of_a_pretrained_init_cfg_are_refused():
     model = CYCLE.build(init_cfg={'type': 'Pretrained', 'checkpont': 'x.pth'})
-    with pytest.raises(ValueError, match=r"takes 'checkpoint' and 'prefix', got \['checkpont'\]"):
+    with pytest.raises(ValueError, match=r"takes 'checkpoint', 'prefix' and 'resize_grid', got \['checkpont'\]"):
         model.init_weights()
 
 

@@ -1,0 +1,163 @@
+"""What timm's users call, on top of the classes in :mod:`mlp_dense.backbones`; state dicts have the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from operator import mul
+from typing import Any, ClassVar
+
+from timm.models import FeatureInfo
+from torch import Tensor, nn
+
+from mlp_dense.backbones.grid_pyramid import GridPyramidMLP
+from mlp_dense.backbones.pyramid import PyramidMLP
+
+
+class TimmModel(PyramidMLP):
+    """What timm's users find on a classifier and on a feature extractor alike.
+
+    Args:
+        arch: a name from the family's table.
+        in_chans: 3; the families and their weights are made for colour images.
+        img_size: edge, or two equal edges, of the images that the weights are trained on; 224 if None. It fixes the
+            grids of mixers that are made for one; CycleMLP's are not, so there it changes nothing. Images of any size
+            can be given in any case.
+        options: of our class.
+
+    Raises:
+        ValueError: ``in_chans`` is not 3, or ``img_size`` is not square.
+    """
+
+    family: ClassVar[type[PyramidMLP]]
+    """The class of :mod:`mlp_dense.backbones` behind it."""
+
+    def __init__(self, arch: str, in_chans: int = 3, img_size: int | Sequence[int] | None = None, **options: Any):
+        if in_chans != 3:
+            raise ValueError(f'in_chans must be 3, since the stems are made for colour images; got {in_chans}')
+        if img_size is not None and isinstance(self, GridPyramidMLP):
+            edges = {img_size} if isinstance(img_size, int) else set(img_size)
+            if len(edges) != 1:
+                raise ValueError(f'img_size must be square, got {img_size}; images of any shape can be given to it')
+            options['img_size'] = edges.pop()
+        super().__init__(arch, **options)
+        self.arch_name = f'{self.family.__name__}-{arch}'
+        self.in_chans = in_chans
+        entry = self.archs[arch]
+        reductions = accumulate(entry.get('strides', self.strides), mul)
+        self.feature_info: Any = [
+            dict(num_chs=dim, reduction=reduction, module=f'network.{at}')
+            for dim, reduction, at in zip(entry['dims'], reductions, self.stage_at, strict=False)  # those built
+        ]
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block's activations in the backward pass, or keep them."""
+        self.with_cp = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters without weight decay beyond biases and norms, which timm exempts itself: none."""
+        return set()
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns of parameter groups in order of depth, for layer-wise learning rates: by block, or by stage."""
+        block = r'^network\.(\d+)\.(\d+)'
+        blocks = r'^network\.(\d+)' if coarse else [(block, None), (r'^network\.(\d+)', (0,)), ('^norm', (99999,))]
+        return dict(stem='^patch_embed', blocks=blocks)
+
+
+class TimmClassifier(TimmModel):
+    """A classifier. Further arguments as in :class:`TimmModel`.
+
+    Args:
+        num_classes: 0 for no head: features as wide as ``num_features``.
+        global_pool: ``'avg'``, or ``''`` to keep the map.
+        drop_rate: dropout before the head.
+
+    Raises:
+        ValueError: another ``global_pool``.
+    """
+
+    output_fmt = 'NHWC'
+    """Of forward_features, and of everything with ``global_pool=''``."""
+    head: Any
+    norm: Any
+
+    def __init__(
+        self, arch: str, num_classes: int = 1000, global_pool: str = 'avg', drop_rate: float = 0.0, **options: Any
+    ):
+        super().__init__(arch, num_classes=max(num_classes, 1), **options)
+        self.num_features = self.head_hidden_size = self.head.in_features
+        self.head_drop = nn.Dropout(drop_rate)
+        self.num_classes, self.global_pool = num_classes, check_pool(global_pool)
+        if not num_classes:
+            self.head = nn.Identity()
+
+    def get_classifier(self) -> nn.Module:
+        """The head: Linear, or Identity without classes."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new head with fresh weights, or none with 0 classes; where ``global_pool`` is given, that pooling."""
+        if global_pool is not None:
+            self.global_pool = check_pool(global_pool)
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        self.init_layer(self.head)
+        self.head.to(self.norm.weight).train(self.training)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` image -> normalised map of the last stage, ``(B, H', W', num_features)``."""
+        *_, last = self.forward_stages(x)
+        return self.norm(last)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Map of forward_features -> logits ``(B, num_classes)``, or with ``pre_logits`` what the head would see."""
+        x = self.head_drop(x.mean((1, 2)) if self.global_pool else x)
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+class TimmFeatures(TimmModel):
+    """``features_only=True``: a list of the ``(B, C, H, W)`` levels of our dense form, lowest stride first.
+
+    Each level has its LayerNorm, as in ``fork_feat=True``; stages after the last one are not built. A classifier's
+    checkpoint loads too: its head and norm have no place here, and the levels' norms stay as they are.
+
+    Args:
+        out_indices: stages, from 0, negative ones from the end, in any order; or how many of the last ones. By default
+            the family's usual ones: all, or the last block of each quarter of MLP-Mixer, whose blocks are its stages.
+
+    Raises:
+        ValueError: there is no such stage, or one is named twice.
+    """
+
+    output_fmt = 'NCHW'
+    num_classes = 0
+
+    def __init__(self, arch: str, out_indices: int | Sequence[int] | None = None, **options: Any):
+        count = len(self.archs[arch]['depths'])
+        wanted = range(-out_indices, 0) if isinstance(out_indices, int) else out_indices
+        indices = None if wanted is None else sorted(i + count if i < 0 else i for i in wanted)
+        super().__init__(arch, fork_feat=True, out_indices=indices, **options)
+        self.feature_info = FeatureInfo(self.feature_info, self.out_indices)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As PyTorch's. What a classifier and a dense model may lack of each other is no fault where ``strict``."""
+        if strict:
+            own, given = self.state_dict(), self.from_released(state_dict)
+            lacking = {name: value for name, value in own.items() if self.may_lack(name)}
+            taken = {name: value for name, value in given.items() if name in own or not self.may_lack(name)}
+            state_dict = lacking | taken
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]
+        return list(super().forward(x))
+
+
+def check_pool(global_pool: str) -> str:
+    """Return it. Raises ValueError for a pooling that there is not."""
+    if global_pool not in ('', 'avg'):
+        raise ValueError(f"global_pool must be 'avg' or '', got {global_pool!r}")
+    return global_pool

@@ -1,0 +1,111 @@
+"""A .safetensors file wherever a checkpoint is accepted: mmengine's loader, tools/test.py, tools/train.py."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import re
+import threading
+
+import pytest
+import torch
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from mmengine.runner import CheckpointLoader, load_checkpoint
+from runs import given, run_tool, small_config
+from safetensors.torch import load_file, save_file
+
+from mlp_dense.apis.config import load_config
+from mlp_dense.apis.shapes import make_shapes
+from mlp_dense.checkpoints import CheckpointError, read_checkpoint
+
+
+def test_mmengine_loads_safetensors_wherever_it_loads_checkpoints(tmp_path, monkeypatch):
+    weights = torch.nn.Linear(2, 3).state_dict()
+    save_file(weights, tmp_path / 'foreign.safetensors', {'format': 'pt'})
+    monkeypatch.setenv('HOME', str(tmp_path))
+    for path in (str(tmp_path / 'foreign.safetensors'), '~/foreign.safetensors'):
+        module = torch.nn.Linear(2, 3)
+        assert load_checkpoint(module, path, map_location=torch.device('cpu'), strict=True)['meta'] == {}
+        assert torch.equal(module.weight, weights['weight'])
+    parent = BaseModule(init_cfg={'type': 'Pretrained', 'checkpoint': path, 'prefix': None})
+    parent.register_parameter('weight', torch.nn.Parameter(torch.zeros(3, 2)))
+    parent.init_weights()
+    assert torch.equal(parent.weight, weights['weight'])
+
+
+def test_safetensors_from_an_address(tmp_path):
+    save_file({'weight': torch.ones(2)}, tmp_path / 'net.safetensors')
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        content = read_checkpoint(f'http://127.0.0.1:{server.server_port}/net.safetensors')
+        server.shutdown()
+    assert content['state_dict']['weight'].tolist() == [1, 1]
+
+
+def test_other_files_go_to_the_loader_they_went_to(tmp_path):
+    torch.save({'weight': torch.ones(2)}, tmp_path / 'a.safetensors.pth')
+    assert set(CheckpointLoader.load_checkpoint(str(tmp_path / 'a.safetensors.pth'))) == {'weight'}
+    for path in ('http://x/a.pth', 's3://x/a.pth', 'a.pth'):
+        assert 'safetensors' not in CheckpointLoader._get_checkpoint_loader(path).__name__
+
+
+def test_broken_safetensors_is_one_clear_line(tmp_path):
+    save_file({'weight': torch.ones(2000)}, tmp_path / 'net.safetensors')
+    whole = (tmp_path / 'net.safetensors').read_bytes()
+    for size in (0, 5, 40, len(whole) // 2):
+        (tmp_path / 'net.safetensors').write_bytes(whole[:size])
+        with pytest.raises(CheckpointError, match=r'net.safetensors cannot be read \(.+\); is it complete'):
+            read_checkpoint(str(tmp_path / 'net.safetensors'))
+
+
+@pytest.fixture(scope='module')
+def segmentor(tmp_path_factory):
+    """Data, and the same random weights of a small segmentor as .pth and as .safetensors."""
+    folder = tmp_path_factory.mktemp('segmentor')
+    make_shapes(folder / 'data', train=8, val=4, size=64, seed=0)
+    cfg = load_config(str(small_config('semfpn')))
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model | {'_scope_': 'mmseg'})
+    state = model.state_dict()
+    torch.save({'state_dict': state, 'meta': {}, 'optimizer': {}}, folder / 'iter_1.pth')
+    done = run_tool('convert_checkpoint', folder / 'iter_1.pth', folder / 'iter_1.safetensors')
+    assert done.code == 0, done.tail
+    assert re.search(
+        rf'iter_1.safetensors: {len(state)} tensors, [\d.]+ MB, SHA-256 [0-9a-f]{{64}}$', done.output, re.M
+    )
+    return folder
+
+
+@pytest.mark.slow
+def test_testing_takes_safetensors(segmentor, tmp_path):
+    args = given('semfpn', segmentor / 'data')
+    results = []
+    for name in ('iter_1.pth', 'iter_1.safetensors'):
+        done = run_tool('test', small_config('semfpn'), segmentor / name, '--work-dir', tmp_path, *args)
+        results.append(done.metrics('test'))
+    assert results[0] == results[1]
+    assert 'aAcc' in results[0]
+
+
+@pytest.mark.slow
+def test_training_starts_from_safetensors_but_cannot_resume_from_it(segmentor, tmp_path):
+    path = segmentor / 'iter_1.safetensors'
+    args = given('semfpn', segmentor / 'data', **{'train_cfg.max_iters': 1, 'optim_wrapper.optimizer.lr': 0.0})
+    flags = ('--work-dir', tmp_path, '--no-validate')
+    done = run_tool('train', small_config('semfpn'), *flags, *args, f'load_from={path}')
+    assert done.code == 0, done.tail
+    trained, start = torch.load(tmp_path / 'iter_1.pth', weights_only=False)['state_dict'], load_file(path)
+    assert all(torch.equal(trained[name], start[name]) for name in start if name.startswith('backbone.'))
+    done = run_tool('train', small_config('semfpn'), *flags, '--resume', path, *args)
+    assert f'checkpoint {path} holds weights only' in done.error
+
+
+@pytest.mark.slow
+def test_half_a_safetensors_file_is_refused_before_training(segmentor, tmp_path):
+    whole = (segmentor / 'iter_1.safetensors').read_bytes()
+    (tmp_path / 'half.safetensors').write_bytes(whole[: len(whole) // 2])
+    args = given('semfpn', segmentor / 'data')
+    done = run_tool('test', small_config('semfpn'), tmp_path / 'half.safetensors', '--work-dir', tmp_path, *args)
+    assert f'checkpoint {tmp_path}/half.safetensors is not complete' in done.error
