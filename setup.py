@@ -40,11 +40,13 @@ def openmmlab(site_packages: Path) -> dict[str, str]:
 
 
 def extras(mm: dict[str, str]) -> dict[str, list[str]]:
-    """Optional requirements: detection, segmentation, both, and what the test suite and the linters need."""
-    det = [mm['mmcv'], mm['mmdet']]
-    seg = [mm['mmcv'], mm['mmseg'], 'ftfy', 'regex']
-    dev = ['mypy', 'pre-commit', 'pytest', 'ruff', 'tensorboard']
-    return {'det': det, 'seg': seg, 'all': sorted({*det, *seg}), 'dev': dev}
+    """Optional requirements: detection, segmentation, both; export; the test suite and the linters."""
+    common = [mm['mmcv'], 'jinja2', 'matplotlib', 'tensorboard']
+    det = [*common, mm['mmdet']]
+    seg = [*common, mm['mmseg'], 'ftfy', 'regex']
+    export = ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.5']
+    dev = ['mypy', 'playwright', 'pre-commit', 'pytest', 'pytest-xdist', 'ruff']
+    return {'det': det, 'seg': seg, 'all': sorted({*det, *seg}), 'export': export, 'dev': dev}
 
 
 def version() -> str:
@@ -65,7 +67,8 @@ def main() -> None:
         license='Apache-2.0',
         python_requires='>=3.10',
         packages=find_packages(include=['mlp_dense', 'mlp_dense.*']),
-        install_requires=['torch>=2.1', 'timm>=1.0', mm['mmengine']],
+        package_data={'mlp_dense.apis.report': ['*.html', '*.css']},
+        install_requires=['torch>=2.1', 'timm>=1.0', 'safetensors', mm['mmengine']],
         extras_require=extras(mm),
     )
 

@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PRELOAD = [
     f'{lib}.{part}' for lib in ('mmdet', 'mmseg') for part in ('models', 'datasets', 'evaluation', 'visualization')
 ]
-PRELOAD += ['mlp_dense.apis.runner', 'mlp_dense.apis.testing', 'mlp_dense.apis.shapes', 'matplotlib.pyplot']
+PRELOAD += [f'mlp_dense.apis.{part}' for part in ('runner', 'testing', 'shapes', 'predict', 'report.build', 'browsing')]
+PRELOAD += ['matplotlib.pyplot', 'torch.utils.tensorboard']
 TIMEOUT = 300  # seconds; a run that hangs must not hang the suite
 
 COMMON = {'train_dataloader.batch_size': 4, 'default_hooks.checkpoint.max_keep_ckpts': 9}

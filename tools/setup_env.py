@@ -108,7 +108,7 @@ def set_up(root: Path) -> None:
     mmcv = MmcvWheel(libraries, cache_home(), os.environ)
     mmcv.ensure()
     shell.say('libraries: mmengine, mmdet, mmseg, timm, the tools of the test suite, and mlp_dense itself')
-    libraries.install('--no-build-isolation', '-e', f'{root}[all,dev]')
+    libraries.install('--no-build-isolation', '-e', f'{root}[all,export,dev]')
     finish(libraries, mmcv)
     stamp.write()
     shell.say('set-up: done. Next: `make demo`, `make test`, or `.venv/bin/python tools/train.py --help`')

@@ -15,3 +15,4 @@ model = dict(
 )
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=1e-4, weight_decay=1e-4))
+visualizer = dict(vis_backends=_base_.curves)

@@ -71,3 +71,4 @@ default_hooks = dict(
     checkpoint=dict(interval=10, max_keep_ckpts=1, save_best='coco/bbox_mAP'),
     visualization=dict(draw=True, interval=50),
 )
+visualizer = dict(vis_backends=_base_.curves)

@@ -70,3 +70,4 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook', draw=True, interval=50),
 )
+visualizer = dict(vis_backends=_base_.curves)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
@@ -39,11 +40,17 @@ def _data_paths(cfg: Config, split: str) -> Iterator[str]:
 
 
 def check_checkpoint(path: str | None) -> None:
-    """Raise UserError if a checkpoint file is missing, or is not one that torch.save has finished."""
+    """Raise UserError if a checkpoint is missing, or neither a finished file of torch.save nor a safetensors file."""
     if not path or '://' in path:
         return
     if not Path(path).is_file():
         raise UserError(f'checkpoint {path} does not exist')
+    if path.endswith('.safetensors'):
+        try:
+            with safetensors.safe_open(path, 'pt'):
+                return
+        except (OSError, safetensors.SafetensorError) as error:
+            raise UserError(f'checkpoint {path} is not complete; fetch or write it again') from error
     with open(path, 'rb') as file:
         legacy = file.read(1) == b'\x80'
     if not legacy and not zipfile.is_zipfile(path):

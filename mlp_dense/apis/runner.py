@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 from torch.utils.data import DataLoader
 
 from mlp_dense.apis.checks import check_checkpoint, check_data, check_init, innermost, why_unfit
@@ -90,7 +91,7 @@ class CheckedRunner(Runner):
         try:
             content = super().load_checkpoint(filename, map_location, **{**options, 'strict': self.exact})
         except RuntimeError as error:
-            reason = why_unfit(self.model, torch.load(filename, 'cpu', weights_only=False), '')
+            reason = why_unfit(self.model, CheckpointLoader.load_checkpoint(filename, 'cpu', logger='silent'), '')
             if not reason:
                 raise
             raise UserError(f'checkpoint {filename} does not fit this config: {reason}') from error
@@ -98,6 +99,16 @@ class CheckedRunner(Runner):
         if reason:
             raise UserError(f"checkpoint {filename} does not fit this config's backbone: {reason}")
         return content
+
+    def resume(self, filename: str, *args: Any, **options: Any) -> None:
+        """As mmengine's. Raises UserError for a checkpoint without the state of a training."""
+        try:
+            super().resume(filename, *args, **options)
+        except KeyError as error:
+            if error.args[0] not in ('meta', 'epoch', 'iter', 'optimizer', 'param_schedulers', 'message_hub'):
+                raise
+            told = f'checkpoint {filename} holds weights only, no {error.args[0]}; to start from it set load_from'
+            raise UserError(told) from error
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
@@ -118,9 +129,28 @@ class CheckedRunner(Runner):
 
 def build_runner(cfg: Config) -> CheckedRunner:
     """The runner of a config that has been checked, fitted to what this machine can do."""
+    fit_to_packages(cfg)
     if get_device() == 'cpu':
         fit_to_cpu(cfg)
     return CheckedRunner.from_cfg(cfg)
+
+
+def fit_to_packages(cfg: Config) -> None:
+    """Take TensorBoard, which is on by default, out of ``cfg`` in place where it is not installed.
+
+    Raises:
+        UserError: the config asks for Weights & Biases, which is not installed.
+    """
+    backends = (cfg.get('visualizer') or {}).get('vis_backends') or []
+    if isinstance(backends, dict):
+        backends = cfg.visualizer.vis_backends = [backends]
+    for backend in list(backends):
+        if backend.type == 'WandbVisBackend' and find_spec('wandb') is None:
+            raise UserError('visualizer.vis_backends asks for WandbVisBackend; install it with: pip install wandb')
+        if backend.type == 'TensorboardVisBackend' and find_spec('tensorboard') is None:
+            told = 'TensorBoard is not installed (pip install tensorboard): curves go to vis_data/scalars.json only'
+            print_log(told, logger='current', level=logging.WARNING)
+            backends.remove(backend)
 
 
 def fit_to_cpu(cfg: Config) -> None:

@@ -1,0 +1,108 @@
+"""Predict with a trained segmentor or detector: images, folders, globs and videos; overlays, JSON and label maps.
+
+Writes OUT_DIR/overlays/NAME.png, or NAME.mp4 for a video. A file that cannot be read is reported and skipped; the exit
+code is then 1.
+
+Example:
+    python tools/predict.py configs/upernet_cyclemlp_b2_ade20k.py iter_160000.pth photos/ street.mp4 --labels
+    python tools/predict.py configs/mask_rcnn_cyclemlp_b2_coco.py epoch_12.pth 'scans/*.png' --tile 1024x1024 --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mlp_dense.apis.config import OptionAction
+from mlp_dense.apis.errors import UserError, user_errors
+from mlp_dense.apis.images import ImageFileError
+from mlp_dense.apis.predict import Predictor, Writer, find_sources
+from mlp_dense.apis.predict.inputs import count_pictures
+from mlp_dense.apis.predict.tiling import check_tiling
+from mlp_dense.apis.runner import OPTIONS_HELP
+
+
+def size(text: str) -> tuple[int, int]:
+    """(width, height) of 'WIDTHxHEIGHT'."""
+    found = re.fullmatch(r'(\d+)x(\d+)', text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form WIDTHxHEIGHT, for example 512x512')
+    return int(found[1]), int(found[2])
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file that the checkpoint was trained with')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('inputs', nargs='+', help='image files, folders (every image below), quoted globs, videos')
+    parser.add_argument(
+        '--out-dir', type=Path, help='folder for all results; default work_dirs/<name of the config>/predictions'
+    )
+    parser.add_argument('--device', help='such as cpu or cuda:1; default: a GPU if there is one')
+    parser.add_argument('--batch-size', type=int, default=1, help='images or tiles at once; default %(default)s')
+    parser.add_argument(
+        '--score-thr', type=float, default=0.3, help='lowest score of a detection that is drawn; default %(default)s'
+    )
+    parser.add_argument(
+        '--tile', type=size, metavar='WxH', help='predict larger images by tiles, each as if it were a test image'
+    )
+    parser.add_argument(
+        '--overlap',
+        type=int,
+        metavar='N',
+        help="pixels shared by neighbouring tiles; default a quarter of a tile's side",
+    )
+    parser.add_argument(
+        '--json',
+        action='store_true',
+        help="of a detector: all detections in COCO's result format, predictions.json, and dataset.json with its ids",
+    )
+    parser.add_argument(
+        '--labels', action='store_true', help='of a segmentor: labels/NAME.png with the class index of every pixel'
+    )
+    parser.add_argument('--fuse', action='store_true', help='fold norms and weights of the backbone once, for speed')
+    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help=OPTIONS_HELP)
+    return parser.parse_args(argv)
+
+
+@user_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    out_dir = args.out_dir or Path('work_dirs', Path(args.config).stem, 'predictions')
+    console, skipped = Console(stderr=True, highlight=False, markup=False, soft_wrap=True), []
+
+    def skip(error: ImageFileError) -> None:
+        skipped.append(error)
+        console.print(f'skipped: {error}')
+
+    check_tiling(args.tile, args.overlap)
+    sources = find_sources(args.inputs, skip)
+    if not sources:
+        raise UserError(f'nothing to predict: {", ".join(args.inputs)} stand for no image and no video')
+    predictor = Predictor(args.config, args.checkpoint, args.device, args.cfg_options, args.fuse)
+    meta, columns = predictor.model.dataset_meta, [BarColumn(), MofNCompleteColumn()]
+    columns = [TextColumn('predicting'), *columns, TimeElapsedColumn(), TimeRemainingColumn()]
+    done = 0
+    with (
+        Writer(out_dir, meta, predictor.is_detector, args.score_thr, args.json, args.labels) as writer,
+        Progress(*columns, console=console) as bar,
+    ):
+        task = bar.add_task('', total=count_pictures(sources))
+        found = predictor.run(
+            sources, args.batch_size, args.tile, args.overlap, skip, lambda part: bar.advance(task, part)
+        )
+        for picture, sample in found:
+            writer.write(picture, sample)
+            done += 1
+    print(f'{done} pictures predicted, in {out_dir}/; {len(skipped)} inputs skipped')
+    return 1 if skipped else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

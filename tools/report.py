@@ -1,0 +1,52 @@
+"""Make a report of a training: one HTML page with curves, figures per class, confusion matrix and pictures inside it.
+
+The latest checkpoint is run once over the test set, with the config that the training recorded.
+
+Example:
+    python tools/report.py work_dirs/upernet_b2 --out report.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlp_dense.apis.config import OptionAction
+from mlp_dense.apis.errors import UserError, user_errors
+from mlp_dense.apis.report.build import Request, write_report
+from mlp_dense.apis.runner import OPTIONS_HELP
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('work_dir', type=Path, help='the --work-dir of a training')
+    parser.add_argument('--out', type=Path, help='the page; default report.html in the work dir')
+    parser.add_argument('--checkpoint', type=Path, help='checkpoint file; default the latest in the work dir')
+    parser.add_argument('--config', type=Path, help='config file; default the one of the newest training there')
+    parser.add_argument(
+        '--predictions', type=Path, help='what tools/test.py --out has written; the test set is not run again'
+    )
+    parser.add_argument('--number', type=int, default=6, help='best and worst images to show (default: %(default)s)')
+    parser.add_argument(
+        '--score-thr', type=float, default=0.3, help="a detector's surer boxes count, 0 to 1 (default: %(default)s)"
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help=OPTIONS_HELP)
+    return parser.parse_args(argv)
+
+
+@user_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    if args.number < 0:
+        raise UserError(f'--number is {args.number}; give 0 or more')
+    out = args.out or args.work_dir / 'report.html'
+    given = {name: getattr(args, name) for name in ('config', 'checkpoint', 'predictions', 'number', 'score_thr')}
+    write_report(Request(args.work_dir, options=args.cfg_options, **given), out)
+    print(out)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
