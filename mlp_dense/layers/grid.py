@@ -23,7 +23,7 @@ AxisMix = Callable[[Tensor, Tensor | None], Tensor]
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Bicubic ``(B, H, W, C) -> (B, *size, C)``: half-pixel centres, coefficient -0.75, no antialiasing (RaftMLP's)."""
     if x.shape[1:3] == size or not x.numel():
-        return x if x.numel() else x.new_zeros(len(x), *size, x.shape[-1])
+        return x if x.numel() else x.new_zeros(x.shape[0], *size, x.shape[-1])
     return F.interpolate(x.permute(0, 3, 1, 2), size=size, mode='bicubic', align_corners=False).permute(0, 2, 3, 1)
 
 
@@ -127,7 +127,8 @@ def _mix_windows(mix: AxisMix, x: Tensor, axis: int, length: int, real: Tensor |
 def _mix_tiles(mix: Callable[[Tensor], Tensor], x: Tensor, grid: tuple[int, int]) -> Tensor:
     """Mix the tiles of a map whose height and width are multiples of the grid's."""
     rows, columns = x.shape[1] // grid[0], x.shape[2] // grid[1]
-    tiles = x.view(len(x), rows, grid[0], columns, grid[1], -1).transpose(2, 3)
+    # Not len(x): that would fix the batch of an exported model.
+    tiles = x.view(x.shape[0], rows, grid[0], columns, grid[1], -1).transpose(2, 3)
     return mix(tiles.flatten(0, 2)).view(tiles.shape).transpose(2, 3).reshape(x.shape)
 
 
