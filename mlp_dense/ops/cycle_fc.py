@@ -6,24 +6,24 @@ are whole cells, it is a shift followed by a matrix product, and that is how it 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from mlp_dense.ops.backend import choose
-
-
-def channel_shifts(channels: int, length: int) -> list[int]:
-    """The neighbour that each channel reads, in cells: ``0, 1, -1, 0, 1, -1, ...`` for length 3."""
-    half = length // 2
-    return [(channel + half) % length - half for channel in range(channels)]
+from mlp_dense.ops.autocast import product_dtype, without_autocast
+from mlp_dense.ops.backend import choose, compiling
+from mlp_dense.ops.bands import shift_bands, shift_bands_backward
+from mlp_dense.ops.shifts import channel_shifts, pad
 
 
 def cycle_fc_reference(x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: tuple[int, int]) -> Tensor:
     """The definition, one channel at a time. Arguments and result as in :func:`cycle_fc`."""
     axis, length = _axis_and_length(kernel_size)
     size = x.shape[axis]
-    padded = _pad(x, axis, length // 2)
+    padded = pad(x, axis, length // 2)
     shifted = [
         padded[..., channel].narrow(axis, length // 2 + shift, size)
         for channel, shift in enumerate(channel_shifts(x.shape[-1], length))
@@ -32,9 +32,20 @@ def cycle_fc_reference(x: Tensor, weight: Tensor, bias: Tensor | None, kernel_si
 
 
 def cycle_fc_native(x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: tuple[int, int]) -> Tensor:
-    """A whole-tensor shift and a matrix product, both plain PyTorch. Arguments and result as in :func:`cycle_fc`."""
+    """A shift and a matrix product in plain PyTorch. Arguments and result as in :func:`cycle_fc`.
+
+    With gradients, only ``x`` and ``weight`` are kept for the backward pass.
+    """
     axis, length = _axis_and_length(kernel_size)
-    return F.linear(shift(x, axis, length), weight, bias)
+    dtype = product_dtype(x)
+    x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    with without_autocast(x):
+        if compiling():
+            return F.linear(shift(x, axis, length), weight, bias)
+        if not torch.is_grad_enabled():
+            return shift_bands(x, weight, bias, axis, length)
+        shifted: Tensor = _CycleFC.apply(x, weight, bias, axis, length)
+    return shifted
 
 
 def cycle_fc(
@@ -83,40 +94,18 @@ def _axis_and_length(kernel_size: tuple[int, int]) -> tuple[int, int]:
     return (1, height) if height > 1 else (2, width)
 
 
-def _pad(x: Tensor, axis: int, amount: int) -> Tensor:
-    """Zeros before and after, along axis 1 (height) or 2 (width) of (B, H, W, C)."""
-    return F.pad(x, (0, 0, amount, amount) if axis == 2 else (0, 0, 0, 0, amount, amount))
+class _CycleFC(torch.autograd.Function):
+    """A shift and a product that keep their inputs and nothing else, band by band."""
 
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, axis: int, length: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.axis, ctx.length, ctx.biased = axis, length, bias is not None
+        return shift_bands(x, weight, bias, axis, length)
 
-def shift(x: Tensor, axis: int, length: int, back: bool = False) -> Tensor:
-    """``(B, H, W, C) -> same``: every channel reads its neighbour along ``axis`` (1 height, 2 width), zero outside.
-
-    ``back`` moves every channel the other way, which is the transposed map: the gradient of a shift.
-    """
-    # A depthwise convolution with one-hot kernels is the fastest shift that PyTorch has on a CPU. Elsewhere it may
-    # round (TF32) or be slow, so the shifted views are merged by channel instead.
-    if x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16) and x.numel():
-        return _shift_by_convolution(x, axis, length, back)
-    return _shift_by_views(x, axis, length, back)
-
-
-def _shift_by_convolution(x: Tensor, axis: int, length: int, back: bool) -> Tensor:
-    channels, half = x.shape[-1], length // 2
-    tap = (torch.arange(channels, device=x.device) + half) % length
-    kernel = F.one_hot(length - 1 - tap if back else tap, length).to(x.dtype)  # (C, k)
-    kernel = kernel[:, None, None, :] if axis == 2 else kernel[:, None, :, None]
-    padding = (0, half) if axis == 2 else (half, 0)
-    return F.conv2d(x.permute(0, 3, 1, 2), kernel, padding=padding, groups=channels).permute(0, 2, 3, 1)
-
-
-def _shift_by_views(x: Tensor, axis: int, length: int, back: bool) -> Tensor:
-    size, half = x.shape[axis], length // 2
-    padded = _pad(x, axis, half)
-    residue = torch.arange(x.shape[-1], device=x.device) % length
-    shifted = x
-    for first, moved in enumerate(channel_shifts(length, length)):
-        if moved:
-            shifted = torch.where(
-                residue == first, padded.narrow(axis, half - moved if back else half + moved, size), shifted
-            )
-    return shifted
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        into_x, into_weight = shift_bands_backward(x, weight, grad.contiguous(), ctx.axis, ctx.length)
+        return into_x, into_weight, grad.sum((0, 1, 2)) if ctx.biased else None, None, None

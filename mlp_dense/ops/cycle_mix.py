@@ -20,7 +20,8 @@ from torch.autograd.function import once_differentiable
 from mlp_dense.ops.autocast import product_dtype, without_autocast
 from mlp_dense.ops.backend import choose, compiling
 from mlp_dense.ops.bands import mix_bands, mix_bands_backward
-from mlp_dense.ops.cycle_fc import channel_shifts, cycle_fc_reference, shift
+from mlp_dense.ops.cycle_fc import cycle_fc_reference
+from mlp_dense.ops.shifts import channel_shifts, shift
 
 
 def cycle_means(x: Tensor, length: int = 3) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mlp_dense.ops.autocast import product_dtype, without_autocast
-from mlp_dense.ops.bands import _gather, moves
+from mlp_dense.ops.shifts import gather, moves
 
 
 class Tile(NamedTuple):
@@ -78,7 +78,7 @@ def _into_weight(x: Tensor, grad: Tensor, length: int) -> Tensor:
     back, plan = grad.flatten(1, 2).transpose(1, 2), moves(x.shape[3], length)
     into_weight = torch.bmm(back, x.flatten(1, 2))[:, None].repeat(1, 3, 1, 1)
     if plan:
-        into_moved = torch.bmm(back, _gather(x, slice(0, x.shape[1]), plan, length))
+        into_moved = torch.bmm(back, gather(x, slice(0, x.shape[1]), plan, length))
         for move in plan:
             into_weight[:, 2 - move.axis, :, move.first :: length] = into_moved[..., move.start : move.end]
     return into_weight

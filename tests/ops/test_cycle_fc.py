@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
-from mlp_dense.ops import channel_shifts, cycle_fc
+from mlp_dense.ops import bands, channel_shifts, cycle_fc, shifts
 
 BACKENDS = ['reference', 'native']
 KERNELS = [(1, 3), (3, 1), (1, 5), (7, 1), (1, 1)]
@@ -42,7 +42,6 @@ def test_matches_the_definition(shape, kernel_size, backend):
 @pytest.mark.parametrize('kernel_size', [(1, 3), (3, 1)], ids=str)
 @pytest.mark.parametrize(('height', 'width'), list(product((1, 2, 3, 6, 9), repeat=2)))
 def test_matches_the_definition_at_every_size_in_float32(height, width, kernel_size):
-    # float32 runs the depthwise shift, which float64 does not.
     x, weight, bias = draw((2, height, width, 7), dtype=torch.float32)
     torch.testing.assert_close(cycle_fc(x, weight, bias, kernel_size), loops(x, weight, bias, kernel_size))
 
@@ -61,6 +60,71 @@ def test_float32_gradients_match_the_reference(kernel_size, channels):
 @pytest.mark.parametrize('kernel_size', [(1, 3), (3, 1), (1, 5)], ids=str)
 def test_gradcheck(kernel_size, backend):
     assert torch.autograd.gradcheck(lambda *inputs: cycle_fc(*inputs, kernel_size, backend), draw((2, 3, 4, 5), out=3))
+
+
+def check_native(x, weight, bias, kernel_size):
+    """Values and gradients of the native path, with and without gradients, are the reference's."""
+    expected = cycle_fc(x, weight, bias, kernel_size, 'reference')
+    grad = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, (x, weight, bias), grad)
+    result = cycle_fc(x, weight, bias, kernel_size, 'native')
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(torch.autograd.grad(result, (x, weight, bias), grad), wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(cycle_fc(x, weight, bias, kernel_size, 'native'), expected)
+
+
+@pytest.mark.parametrize('values', [1, 60, 150], ids='{} values a band'.format)
+@pytest.mark.parametrize('kernel_size', KERNELS, ids=str)
+def test_bands_change_nothing(monkeypatch, values, kernel_size):
+    monkeypatch.setattr(shifts, 'BAND', values)
+    check_native(*draw((2, 9, 4, 7)), kernel_size)
+
+
+@pytest.mark.parametrize('kernel_size', KERNELS, ids=str)
+def test_all_images_at_once_as_on_a_gpu(monkeypatch, kernel_size):
+    inputs = draw((2, 9, 4, 7))
+    meta = [tensor.detach().to('meta').requires_grad_() for tensor in inputs]
+    bands_of_a_gpu = list(shifts.bands(meta[0], 7))
+    assert bands_of_a_gpu == [(slice(0, 2), slice(0, 9))]
+    assert cycle_fc(*meta, kernel_size).shape == (2, 9, 4, 5)
+    monkeypatch.setattr(bands, 'bands', lambda *_: iter(bands_of_a_gpu))
+    check_native(*inputs, kernel_size)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('kernel_size', KERNELS, ids=str)
+def test_whole_maps_for_compilers_are_the_same(kernel_size, dtype):
+    x, weight, bias = draw((2, 6, 5, 8), dtype=dtype)
+    axis, length = (1, kernel_size[0]) if kernel_size[0] > 1 else (2, kernel_size[1])
+    mixed = torch.nn.functional.linear(shifts.shift(x, axis, length), weight, bias)
+    torch.testing.assert_close(mixed, loops(x, weight, bias, kernel_size))
+
+
+@pytest.mark.parametrize('bad', [float('inf'), float('nan')])
+def test_a_value_that_is_not_finite_stays_with_its_readers(bad):
+    x = torch.zeros(1, 5, 5, 6)
+    x[0, 2, 2, 1] = bad  # read by the cell on its left alone
+    spoiled = ~cycle_fc(x, torch.ones(4, 6), kernel_size=(1, 3)).isfinite().all(-1)
+    assert spoiled.nonzero().tolist() == [[0, 2, 1]]
+
+
+def test_the_backward_pass_keeps_the_input_and_the_weights_alone():
+    x, weight, bias = draw((2, 9, 7, 8), dtype=torch.float32)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        cycle_fc(x, weight, bias)
+    assert [tensor.data_ptr() for tensor in kept] == [x.data_ptr(), weight.data_ptr()]
+
+
+def test_autocast_multiplies_in_its_own_dtype():
+    x, weight, bias = draw((1, 6, 5, 8), dtype=torch.float32)
+    with torch.autocast('cpu', torch.bfloat16):
+        low = cycle_fc(x, weight, bias)
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), cycle_fc(x, weight, bias), rtol=0.05, atol=0.1)
+    low.float().sum().backward()
+    assert {tensor.grad.dtype for tensor in (x, weight, bias)} == {torch.float32}
 
 
 @pytest.mark.parametrize('kernel_size', [(1, 3), (3, 1)], ids=str)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mlp_dense.ops import bands, cycle_means, cycle_mix, cycle_mix_reference
+from mlp_dense.ops import bands, cycle_means, cycle_mix, cycle_mix_reference, shifts
 from mlp_dense.ops.cycle_mix import _mix
 
 SHAPES = pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_bands_change_nothing(monkeypatch, values, length):
     grad = torch.randn(2, 9, 4, 6, dtype=torch.float64)
     expected = cycle_mix_reference(x, weight, bias, length)
     wanted = torch.autograd.grad(expected, (x, weight, bias), grad)
-    monkeypatch.setattr(bands, 'BAND', values)
+    monkeypatch.setattr(shifts, 'BAND', values)
     result = cycle_mix(x, weight, bias, length, 'native')
     torch.testing.assert_close(result, expected)
     torch.testing.assert_close(torch.autograd.grad(result, (x, weight, bias), grad), wanted)
@@ -65,10 +65,10 @@ def test_all_images_at_once_as_on_a_gpu(monkeypatch, length):
     expected = cycle_mix_reference(x, weight, bias, length)
     grad = torch.randn_like(expected)
     meta = [tensor.detach().to('meta').requires_grad_() for tensor in (x, weight, bias)]
-    bands_of_a_gpu = list(bands._bands(meta[0], 5))
+    bands_of_a_gpu = list(shifts.bands(meta[0], 5))
     assert cycle_mix(*meta, length, 'native').shape == expected.shape
     wanted = torch.autograd.grad(expected, (x, weight, bias), grad)
-    monkeypatch.setattr(bands, '_bands', lambda *_: iter(bands_of_a_gpu))
+    monkeypatch.setattr(bands, 'bands', lambda *_: iter(bands_of_a_gpu))
     result = cycle_mix(x, weight, bias, length, 'native')
     torch.testing.assert_close(result, expected)
     torch.testing.assert_close(torch.autograd.grad(result, (x, weight, bias), grad), wanted)

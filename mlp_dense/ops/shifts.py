@@ -1,0 +1,131 @@
+"""Shifts of Cycle FC: which neighbour a channel reads, and the ways to move the values there.
+
+:func:`shift` moves a whole map with plain operations, for compilers. :func:`gather` copies what a band of rows needs
+into columns beside each other, and :func:`scatter` is its transpose; what they copy for a band of :func:`bands` stays
+in the processor's cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BAND = 2**19  # values gathered at a time on a CPU: 2 MB in fp32
+
+
+def channel_shifts(channels: int, length: int) -> list[int]:
+    """The neighbour that each channel reads, in cells: ``0, 1, -1, 0, 1, -1, ...`` for length 3."""
+    half = length // 2
+    return [(channel + half) % length - half for channel in range(channels)]
+
+
+def shift(x: Tensor, axis: int, length: int) -> Tensor:
+    """``(B, H, W, C) -> same``: every channel reads its neighbour along ``axis`` (1 height, 2 width), zero outside."""
+    # A depthwise convolution with one-hot kernels is the fastest shift that PyTorch has on a CPU. Elsewhere it may
+    # round (TF32) or be slow, so the shifted views are merged by channel instead.
+    if x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16) and x.numel():
+        return _shift_by_convolution(x, axis, length)
+    return _shift_by_views(x, axis, length)
+
+
+def _shift_by_convolution(x: Tensor, axis: int, length: int) -> Tensor:
+    channels, half = x.shape[-1], length // 2
+    tap = (torch.arange(channels, device=x.device) + half) % length
+    kernel = F.one_hot(tap, length).to(x.dtype)  # (C, k)
+    kernel = kernel[:, None, None, :] if axis == 2 else kernel[:, None, :, None]
+    padding = (0, half) if axis == 2 else (half, 0)
+    return F.conv2d(x.permute(0, 3, 1, 2), kernel, padding=padding, groups=channels).permute(0, 2, 3, 1)
+
+
+def _shift_by_views(x: Tensor, axis: int, length: int) -> Tensor:
+    size, half = x.shape[axis], length // 2
+    padded = pad(x, axis, half)
+    residue = torch.arange(x.shape[-1], device=x.device) % length
+    shifted = x
+    for first, moved in enumerate(channel_shifts(length, length)):
+        if moved:
+            shifted = torch.where(
+                residue == first, padded.narrow(axis, half + moved, size), shifted
+            )
+    return shifted
+
+
+def pad(x: Tensor, axis: int, amount: int) -> Tensor:
+    """Zeros before and after, along axis 1 (height) or 2 (width) of (B, H, W, C)."""
+    return F.pad(x, (0, 0, amount, amount) if axis == 2 else (0, 0, 0, 0, amount, amount))
+
+
+class Move(NamedTuple):
+    """Channels ``first, first + length, ...``, read ``cells`` further along ``axis``, as columns ``start:end``."""
+
+    axis: int
+    cells: int
+    first: int
+    start: int
+    end: int
+
+
+def moves(channels: int, length: int, axes: tuple[int, ...] = (2, 1), stays: bool = False) -> list[Move]:
+    """What is gathered for a shift along each of these axes; with ``stays`` also the channels that keep their place."""
+    found, start = [], 0
+    for axis in axes:
+        for first, cells in enumerate(channel_shifts(min(length, channels), length)):
+            if cells or stays:
+                end = start + len(range(first, channels, length))
+                found.append(Move(axis, cells, first, start, end))
+                start = end
+    return found
+
+
+def bands(x: Tensor, gathered: int) -> Iterator[tuple[slice, slice]]:
+    """Images and rows to gather at a time, so many values for each cell: on a CPU what fits into its cache."""
+    if not x.numel():
+        return
+    count, height = x.shape[:2]
+    if x.device.type != 'cpu':
+        yield slice(0, count), slice(0, height)
+        return
+    rows = max(BAND // (x.shape[2] * gathered), 1)
+    for image in range(count):
+        for top in range(0, height, rows):
+            yield slice(image, image + 1), slice(top, min(top + rows, height))
+
+
+def gather(x: Tensor, rows: slice, plan: list[Move], length: int) -> Tensor:
+    """``(B, rows * W, columns)``: the neighbours of every cell in these rows, zero outside the map."""
+    width = x.shape[2]
+    gathered = x.new_empty(x.shape[0], rows.stop - rows.start, width, plan[-1].end)
+    for move in plan:
+        part, source = gathered[..., move.start : move.end], x[..., move.first :: length]
+        inside, read = _overlap(x, rows, move)
+        part[:, inside[0], inside[1]] = source[:, read[0], read[1]]
+        for axis, own in ((1, inside[0]), (2, inside[1])):
+            part.narrow(axis, 0, own.start).zero_()
+            part.narrow(axis, own.stop, part.shape[axis] - own.stop).zero_()
+    return gathered.flatten(1, 2)
+
+
+def scatter(gathered: Tensor, into: Tensor, rows: slice, plan: list[Move], length: int) -> None:
+    """The transpose of :func:`gather`: add what was gathered to where it was read."""
+    gathered = gathered.view(into.shape[0], rows.stop - rows.start, into.shape[2], -1)
+    for move in plan:
+        inside, read = _overlap(into, rows, move)
+        into[:, read[0], read[1], move.first :: length] += gathered[:, inside[0], inside[1], move.start : move.end]
+
+
+def _overlap(x: Tensor, rows: slice, move: Move) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Rows and columns of a band whose neighbour lies in the map, and those of the map that they read."""
+    down, right = (move.cells, 0) if move.axis == 1 else (0, move.cells)
+    inside_rows, read_rows = _overlap_of_axis(rows.start, rows.stop, down, x.shape[1])
+    inside_columns, read_columns = _overlap_of_axis(0, x.shape[2], right, x.shape[2])
+    return (inside_rows, inside_columns), (read_rows, read_columns)
+
+
+def _overlap_of_axis(start: int, stop: int, moved: int, size: int) -> tuple[slice, slice]:
+    first, last = (min(max(cell + moved, 0), size) for cell in (start, stop))
+    begin = min(max(first - start - moved, 0), stop - start)
+    return slice(begin, begin + last - first), slice(first, last)
