@@ -74,7 +74,8 @@ class CycleMix(ThreeBranch):
             return super().forward(x)
         with without_autocast(x):  # weights of their own for each image are made in full precision
             weight, bias = self.stacked()
-            mean = torch.einsum('bki,koi->bo', cycle_means(x, max(KERNELS['sfc_h'])).to(weight), weight) + bias.sum(0)
+            means = cycle_means(x, max(KERNELS['sfc_h'])).to(weight).transpose(0, 1)  # (3, B, C)
+            mean = (means @ weight.transpose(1, 2)).sum(0) + bias.sum(0)  # einsum would copy the weights
             gate = self.gate(mean)  # (B, 3, C)
             offset = (gate[:, :2] * bias).sum(1)
             folded = projection_folds(x)
