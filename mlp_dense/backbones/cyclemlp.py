@@ -70,7 +70,7 @@ class CycleMix(ThreeBranch):
         return self.sfc_h(x), self.sfc_w(x), self.mlp_c(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        if choose('auto', native='', reference='') == 'reference':
+        if branches_are_cheap(x) or choose('auto', native='', reference='') == 'reference':
             return super().forward(x)
         with without_autocast(x):  # weights of their own for each image are made in full precision
             weight, bias = self.stacked()
@@ -88,12 +88,18 @@ class CycleMix(ThreeBranch):
         return mixed if folded else self.proj(mixed)
 
 
-def projection_folds(x: Tensor) -> bool:
-    """Whether putting the projection into each image's matrices, 3 C^3, costs less than applying it, H W C^2.
+# The bounds are where the times cross on a CPU, in inference as in training. An exported model, whose image size may be
+# left open, has one way for all sizes.
 
-    Never in an exported model, whose image size may be left open.
-    """
-    return not torch.compiler.is_exporting() and x.shape[1] * x.shape[2] > 3 * x.shape[3]
+
+def branches_are_cheap(x: Tensor) -> bool:
+    """Whether a map has so few cells that making an image's own matrices, some C^2, costs more than they save."""
+    return x.device.type == 'cpu' and not torch.compiler.is_exporting() and x.shape[1] * x.shape[2] <= x.shape[3]
+
+
+def projection_folds(x: Tensor) -> bool:
+    """Whether putting the projection into each image's matrices, 3 C^3, costs less than applying it, H W C^2."""
+    return not torch.compiler.is_exporting() and x.shape[1] * x.shape[2] > 4 * x.shape[3]
 
 
 @MODELS.register_module()

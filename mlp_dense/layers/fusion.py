@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from timm.layers import Mlp
 from torch import Tensor, nn
 
@@ -26,10 +25,10 @@ class ThreeBranch(nn.Module):
     def gate(self, mean: Tensor) -> Tensor:
         """``(B, C)``, the spatial mean of the sum of the branches -> ``(B, 3, C)``, the weight of each branch."""
         scores = self.reweight(mean).unflatten(-1, (-1, 3))  # the three scores of a channel are adjacent
-        return scores.softmax(-1).transpose(1, 2)
+        return scores.softmax(-1).transpose(1, 2).contiguous()
 
     def forward(self, x: Tensor) -> Tensor:
         h, w, c = self.branches(x)
         mean = h.mean((1, 2)) + w.mean((1, 2)) + c.mean((1, 2))
         gate_h, gate_w, gate_c = self.gate(mean)[:, :, None, None].unbind(1)  # (B, 1, 1, C)
-        return self.proj(torch.addcmul(torch.addcmul(h * gate_h, w, gate_w), c, gate_c))
+        return self.proj((h * gate_h).addcmul_(w, gate_w).addcmul_(c, gate_c))

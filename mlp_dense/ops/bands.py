@@ -10,40 +10,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mlp_dense.ops.shifts import Move, bands, gather, moves, scatter
+from mlp_dense.ops.shifts import Move, bands, buffer, gather, moves, scatter, shift_moves
 
 
 def shift_bands(x: Tensor, weight: Tensor, bias: Tensor | None, axis: int, length: int) -> Tensor:
     """See :func:`mlp_dense.ops.cycle_fc`, with the shift along ``axis`` (1 height, 2 width); without gradients."""
-    plan = moves(x.shape[3], length, (axis,), stays=True)
-    columns = _gathered_columns(weight, plan, length).t().unsqueeze(0)
-    start = None if bias is None else bias.expand(1, 1, -1)
-    out = x.new_empty(*x.shape[:3], len(weight))
-    for images, rows in bands(x, x.shape[3]):
-        gathered = gather(x[images], rows, plan, length).flatten(0, 1).unsqueeze(0)
-        _multiply(gathered, columns, out[images, rows].flatten(0, 2).unsqueeze(0), start)
+    plan, parts = shift_moves(x.shape[3], length, axis), bands(x, x.shape[3])
+    out, reused = x.new_empty(*x.shape[:3], len(weight)), buffer(x, parts, x.shape[3])
+    for images, rows in parts:
+        gathered, result = gather(x[images], rows, plan, reused).flatten(0, 1), out[images, rows].flatten(0, 2)
+        if bias is None:
+            torch.mm(gathered, weight.t(), out=result)
+        else:
+            torch.addmm(bias, gathered, weight.t(), out=result)
     return out
 
 
 def shift_bands_backward(x: Tensor, weight: Tensor, grad: Tensor, axis: int, length: int) -> tuple[Tensor, Tensor]:
     """Gradients of ``x`` and ``weight``."""
-    plan = moves(x.shape[3], length, (axis,), stays=True)
-    columns = _gathered_columns(weight, plan, length)
-    into_x, into_columns = torch.zeros_like(x, memory_format=torch.contiguous_format), torch.zeros_like(columns)
-    for images, rows in bands(x, x.shape[3]):
+    plan, parts = shift_moves(x.shape[3], length, axis), bands(x, x.shape[3])
+    into_x, into_weight = torch.zeros_like(x, memory_format=torch.contiguous_format), torch.zeros_like(weight)
+    reused = buffer(x, parts, x.shape[3])
+    for images, rows in parts:
         back = grad[images, rows].flatten(0, 2)
-        gathered = gather(x[images], rows, plan, length).flatten(0, 1)
-        into_columns.addmm_(back.t(), gathered)
-        scatter(torch.mm(back, columns, out=gathered), into_x[images], rows, plan, length)
-    into_weight = torch.empty_like(weight)
-    for move in plan:
-        into_weight[:, move.first :: length] = into_columns[:, move.start : move.end]
+        gathered = gather(x[images], rows, plan, reused)
+        into_weight.addmm_(back.t(), gathered.flatten(0, 1))
+        torch.mm(back, weight, out=gathered.flatten(0, 1))
+        scatter(gathered, into_x[images], rows, plan)
     return into_x, into_weight
-
-
-def _gathered_columns(weight: Tensor, plan: list[Move], length: int) -> Tensor:
-    """The columns of ``(C_out, C_in)`` in the order in which the plan gathers them."""
-    return torch.cat([weight[:, move.first :: length] for move in plan], 1)
 
 
 def mix_bands(x: Tensor, weight: Tensor, bias: Tensor, length: int) -> Tensor:
@@ -51,12 +45,13 @@ def mix_bands(x: Tensor, weight: Tensor, bias: Tensor, length: int) -> Tensor:
     plan = moves(x.shape[3], length)
     inner, outer = _columns(weight, plan, length)
     inner, outer = inner.transpose(1, 2), outer.transpose(1, 2)
-    out = x.new_empty(*x.shape[:3], weight.shape[2])
-    for images, rows in bands(x, outer.shape[1] + x.shape[3]):
+    out, parts = x.new_empty(*x.shape[:3], weight.shape[2]), bands(x, outer.shape[1] + x.shape[3])
+    reused = buffer(x, parts, outer.shape[1])
+    for images, rows in parts:
         band, result = x[images, rows].flatten(1, 2), out[images, rows].flatten(1, 2)
         _multiply(band, inner[images], result, bias[images, None])
         if plan:
-            _multiply(gather(x[images], rows, plan, length), outer[images], result, result)
+            _multiply(gather(x[images], rows, plan, reused), outer[images], result, result)
     return out
 
 
@@ -66,19 +61,20 @@ def mix_bands_backward(x: Tensor, weight: Tensor, grad: Tensor, length: int) -> 
     inner, outer = _columns(weight, plan, length)
     into_x = torch.empty_like(x, memory_format=torch.contiguous_format)
     into_inner, into_outer = torch.zeros_like(inner), torch.zeros_like(outer)
-    parts = list(bands(x, outer.shape[2] + x.shape[3]))
+    parts = bands(x, outer.shape[2] + x.shape[3])
     for images, rows in parts:
         back = grad[images, rows].flatten(1, 2)
         _multiply(back, inner[images], into_x[images, rows].flatten(1, 2))
         _multiply(back.transpose(1, 2), x[images, rows].flatten(1, 2), total := into_inner[images], total)
+    reused = buffer(x, parts, outer.shape[2])
     for images, rows in parts if plan else []:
         back = grad[images, rows].flatten(1, 2)
-        gathered = gather(x[images], rows, plan, length)
+        gathered = gather(x[images], rows, plan, reused)
         _multiply(back.transpose(1, 2), gathered, total := into_outer[images], total)
-        scatter(_multiply(back, outer[images], gathered), into_x[images], rows, plan, length)
+        scatter(_multiply(back, outer[images], gathered), into_x[images], rows, plan)
     into_weight = into_inner[:, None].expand(-1, 3, -1, -1).contiguous()
     for move in plan:
-        into_weight[:, 2 - move.axis, :, move.first :: length] = into_outer[..., move.start : move.end]
+        into_weight[:, 2 - move.axis, :, move.channels] = into_outer[..., move.columns]
     return into_x, into_weight
 
 
@@ -86,7 +82,7 @@ def _columns(weight: Tensor, plan: list[Move], length: int) -> tuple[Tensor, Ten
     """Of ``(B, 3, C_out, C_in)`` the columns for a cell's own channels, ``(B, C_out, C_in)``, and for gathered ones."""
     inner = weight[:, 2].clone()
     inner[..., ::length] += weight[:, 0, :, ::length] + weight[:, 1, :, ::length]
-    outer = [weight[:, 2 - move.axis, :, move.first :: length] for move in plan]
+    outer = [weight[:, 2 - move.axis, :, move.channels] for move in plan]
     return inner, torch.cat(outer, -1) if outer else inner[..., :0]
 
 

@@ -78,9 +78,10 @@ def _into_weight(x: Tensor, grad: Tensor, length: int) -> Tensor:
     back, plan = grad.flatten(1, 2).transpose(1, 2), moves(x.shape[3], length)
     into_weight = torch.bmm(back, x.flatten(1, 2))[:, None].repeat(1, 3, 1, 1)
     if plan:
-        into_moved = torch.bmm(back, gather(x, slice(0, x.shape[1]), plan, length))
+        moved = gather(x, slice(0, x.shape[1]), plan, x.new_empty(*x.shape[:3], plan[-1].columns.stop))
+        into_moved = torch.bmm(back, moved)
         for move in plan:
-            into_weight[:, 2 - move.axis, :, move.first :: length] = into_moved[..., move.start : move.end]
+            into_weight[:, 2 - move.axis, :, move.channels] = into_moved[..., move.columns]
     return into_weight
 
 

@@ -60,61 +60,86 @@ def pad(x: Tensor, axis: int, amount: int) -> Tensor:
 
 
 class Move(NamedTuple):
-    """Channels ``first, first + length, ...``, read ``cells`` further along ``axis``, as columns ``start:end``."""
+    """Channels ``first, first + length, ...``, read ``cells`` further along ``axis``, and the columns they get."""
 
     axis: int
     cells: int
-    first: int
-    start: int
-    end: int
+    channels: slice
+    columns: slice
 
 
-def moves(channels: int, length: int, axes: tuple[int, ...] = (2, 1), stays: bool = False) -> list[Move]:
-    """What is gathered for a shift along each of these axes; with ``stays`` also the channels that keep their place."""
+def moves(channels: int, length: int) -> list[Move]:
+    """The moved channels of a shift along the width (axis 2) and of one along the height (axis 1), side by side."""
     found, start = [], 0
-    for axis in axes:
-        for first, cells in enumerate(channel_shifts(min(length, channels), length)):
-            if cells or stays:
-                end = start + len(range(first, channels, length))
-                found.append(Move(axis, cells, first, start, end))
+    for axis in (2, 1):
+        for move in shift_moves(channels, length, axis):
+            if move.cells:
+                end = start + len(range(*move.channels.indices(channels)))
+                found.append(move._replace(columns=slice(start, end)))
                 start = end
     return found
 
 
-def bands(x: Tensor, gathered: int) -> Iterator[tuple[slice, slice]]:
-    """Images and rows to gather at a time, so many values for each cell: on a CPU what fits into its cache."""
+def shift_moves(channels: int, length: int, axis: int) -> list[Move]:
+    """All channels of a shift along one axis, each in its own column."""
+    classes = [slice(first, None, length) for first in range(min(length, channels))]
+    shifts = channel_shifts(len(classes), length)
+    return [Move(axis, cells, own, own) for cells, own in zip(shifts, classes, strict=True)]
+
+
+class Band(NamedTuple):
+    """Images and rows that are gathered at a time."""
+
+    images: slice
+    rows: slice
+
+
+def bands(x: Tensor, columns: int) -> list[Band]:
+    """All of ``(B, H, W, C)`` in parts with so many columns: on a CPU what fits into its cache, elsewhere all at once."""
+    count, height, width = x.shape[:3]
     if not x.numel():
-        return
-    count, height = x.shape[:2]
+        return []
     if x.device.type != 'cpu':
-        yield slice(0, count), slice(0, height)
-        return
-    rows = max(BAND // (x.shape[2] * gathered), 1)
-    for image in range(count):
-        for top in range(0, height, rows):
-            yield slice(image, image + 1), slice(top, min(top + rows, height))
+        return [Band(slice(0, count), slice(0, height))]
+    rows = min(max(BAND // (width * columns), 1), height)
+    tops = range(0, height, rows)
+    return [Band(slice(b, b + 1), slice(top, min(top + rows, height))) for b in range(count) for top in tops]
 
 
-def gather(x: Tensor, rows: slice, plan: list[Move], length: int) -> Tensor:
-    """``(B, rows * W, columns)``: the neighbours of every cell in these rows, zero outside the map."""
-    width = x.shape[2]
-    gathered = x.new_empty(x.shape[0], rows.stop - rows.start, width, plan[-1].end)
+def buffer(x: Tensor, parts: list[Band], columns: int) -> Tensor:
+    """Memory for :func:`gather`, for any of these parts. Fresh memory for each would cost as much as filling it."""
+    images, rows = parts[0] if parts else (slice(0, 0), slice(0, 0))
+    return x.new_empty(images.stop - images.start, rows.stop - rows.start, x.shape[2], columns)
+
+
+def gather(x: Tensor, rows: slice, plan: list[Move], into: Tensor) -> Tensor:
+    """``(B, rows * W, columns)``: what every cell of these rows reads, zero outside the map.
+
+    It is written to ``into``, which has ``(B, rows, W, columns)`` or more rows.
+    """
+    into = into[:, : rows.stop - rows.start]
     for move in plan:
-        part, source = gathered[..., move.start : move.end], x[..., move.first :: length]
-        inside, read = _overlap(x, rows, move)
-        part[:, inside[0], inside[1]] = source[:, read[0], read[1]]
-        for axis, own in ((1, inside[0]), (2, inside[1])):
-            part.narrow(axis, 0, own.start).zero_()
-            part.narrow(axis, own.stop, part.shape[axis] - own.stop).zero_()
-    return gathered.flatten(1, 2)
+        columns, (inside, read) = into[..., move.columns], _overlap(x, rows, move)
+        columns[:, inside[0], inside[1]] = x[:, read[0], read[1], move.channels]
+        if move.cells:
+            _clear_around(columns, move.axis, inside[move.axis - 1])
+    return into.flatten(1, 2)
 
 
-def scatter(gathered: Tensor, into: Tensor, rows: slice, plan: list[Move], length: int) -> None:
+def _clear_around(x: Tensor, axis: int, own: slice) -> None:
+    """Zeros before and after ``own`` along an axis."""
+    if own.start:
+        x.narrow(axis, 0, own.start).zero_()
+    if own.stop < x.shape[axis]:
+        x.narrow(axis, own.stop, x.shape[axis] - own.stop).zero_()
+
+
+def scatter(gathered: Tensor, into: Tensor, rows: slice, plan: list[Move]) -> None:
     """The transpose of :func:`gather`: add what was gathered to where it was read."""
     gathered = gathered.view(into.shape[0], rows.stop - rows.start, into.shape[2], -1)
     for move in plan:
         inside, read = _overlap(into, rows, move)
-        into[:, read[0], read[1], move.first :: length] += gathered[:, inside[0], inside[1], move.start : move.end]
+        into[:, read[0], read[1], move.channels] += gathered[:, inside[0], inside[1], move.columns]
 
 
 def _overlap(x: Tensor, rows: slice, move: Move) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
