@@ -13,21 +13,8 @@ from torch import Tensor
 from mlp_dense.ops.shifts import Move, bands, buffer, gather, moves, scatter, shift_moves
 
 
-def shift_bands(x: Tensor, weight: Tensor, bias: Tensor | None, axis: int, length: int) -> Tensor:
-    """See :func:`mlp_dense.ops.cycle_fc`, with the shift along ``axis`` (1 height, 2 width); without gradients."""
-    plan, parts = shift_moves(x.shape[3], length, axis), bands(x, x.shape[3])
-    out, reused = x.new_empty(*x.shape[:3], len(weight)), buffer(x, parts, x.shape[3])
-    for images, rows in parts:
-        gathered, result = gather(x[images], rows, plan, reused).flatten(0, 1), out[images, rows].flatten(0, 2)
-        if bias is None:
-            torch.mm(gathered, weight.t(), out=result)
-        else:
-            torch.addmm(bias, gathered, weight.t(), out=result)
-    return out
-
-
 def shift_bands_backward(x: Tensor, weight: Tensor, grad: Tensor, axis: int, length: int) -> tuple[Tensor, Tensor]:
-    """Gradients of ``x`` and ``weight``."""
+    """Gradients of ``x`` and ``weight`` of :func:`mlp_dense.ops.cycle_fc` with a shift along ``axis``."""
     plan, parts = shift_moves(x.shape[3], length, axis), bands(x, x.shape[3])
     into_x, into_weight = torch.zeros_like(x, memory_format=torch.contiguous_format), torch.zeros_like(weight)
     reused = buffer(x, parts, x.shape[3])

@@ -15,8 +15,8 @@ from torch.autograd.function import once_differentiable
 
 from mlp_dense.ops.autocast import product_dtype, without_autocast
 from mlp_dense.ops.backend import choose, compiling
-from mlp_dense.ops.bands import shift_bands, shift_bands_backward
-from mlp_dense.ops.shifts import channel_shifts, pad
+from mlp_dense.ops.bands import shift_bands_backward
+from mlp_dense.ops.shifts import channel_shifts, pad, shift
 
 
 def cycle_fc_reference(x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: tuple[int, int]) -> Tensor:
@@ -34,16 +34,15 @@ def cycle_fc_reference(x: Tensor, weight: Tensor, bias: Tensor | None, kernel_si
 def cycle_fc_native(x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: tuple[int, int]) -> Tensor:
     """A shift and a matrix product in plain PyTorch. Arguments and result as in :func:`cycle_fc`.
 
-    With gradients, only ``x`` and ``weight`` are kept for the backward pass.
+    With gradients, only ``x`` and ``weight`` are kept for the backward pass. On a CPU in float32 or bfloat16 the shift
+    is a convolution with zeros and ones, so a value that is not finite spoils the cells on both sides of it too.
     """
     axis, length = _axis_and_length(kernel_size)
     dtype = product_dtype(x)
     x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     with without_autocast(x):
-        if compiling():
+        if compiling() or not torch.is_grad_enabled():
             return F.linear(shift(x, axis, length), weight, bias)
-        if not torch.is_grad_enabled():
-            return shift_bands(x, weight, bias, axis, length)
         shifted: Tensor = _CycleFC.apply(x, weight, bias, axis, length)
     return shifted
 
@@ -95,13 +94,13 @@ def _axis_and_length(kernel_size: tuple[int, int]) -> tuple[int, int]:
 
 
 class _CycleFC(torch.autograd.Function):
-    """A shift and a product that keep their inputs and nothing else, band by band."""
+    """A shift and a product that keep their inputs and nothing else; the backward pass goes band by band."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, axis: int, length: int) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.axis, ctx.length, ctx.biased = axis, length, bias is not None
-        return shift_bands(x, weight, bias, axis, length)
+        return F.linear(shift(x, axis, length), weight, bias)
 
     @staticmethod
     @once_differentiable

@@ -1,18 +1,20 @@
 """Shifts of Cycle FC: which neighbour a channel reads, and the ways to move the values there.
 
-:func:`shift` moves a whole map with plain operations, for compilers. :func:`gather` copies what a band of rows needs
+:func:`shift` moves a whole map. :func:`gather` copies what a band of rows needs
 into columns beside each other, and :func:`scatter` is its transpose; what they copy for a band of :func:`bands` stays
 in the processor's cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mlp_dense.ops.backend import compiling
 
 BAND = 2**20  # values gathered at a time on a CPU: 4 MB in fp32
 
@@ -28,17 +30,21 @@ def shift(x: Tensor, axis: int, length: int) -> Tensor:
     # A depthwise convolution with one-hot kernels is the fastest shift that PyTorch has on a CPU. Elsewhere it may
     # round (TF32) or be slow, so the shifted views are merged by channel instead.
     if x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16) and x.numel():
-        return _shift_by_convolution(x, axis, length)
+        kernel = (_one_hot_kernel if compiling() else _kept_kernel)(x.shape[3], length, axis, x.dtype)
+        padding = (0, length // 2) if axis == 2 else (length // 2, 0)
+        return F.conv2d(x.permute(0, 3, 1, 2), kernel, padding=padding, groups=x.shape[3]).permute(0, 2, 3, 1)
     return _shift_by_views(x, axis, length)
 
 
-def _shift_by_convolution(x: Tensor, axis: int, length: int) -> Tensor:
-    channels, half = x.shape[-1], length // 2
-    tap = (torch.arange(channels, device=x.device) + half) % length
-    kernel = F.one_hot(tap, length).to(x.dtype)  # (C, k)
-    kernel = kernel[:, None, None, :] if axis == 2 else kernel[:, None, :, None]
-    padding = (0, half) if axis == 2 else (half, 0)
-    return F.conv2d(x.permute(0, 3, 1, 2), kernel, padding=padding, groups=channels).permute(0, 2, 3, 1)
+def _one_hot_kernel(channels: int, length: int, axis: int, dtype: torch.dtype) -> Tensor:
+    """The depthwise kernel of a shift, ``(C, 1, 1, length)`` or ``(C, 1, length, 1)``."""
+    taps = (torch.arange(channels) + length // 2) % length
+    kernel = F.one_hot(taps, length).to(dtype)
+    return kernel[:, None, None, :] if axis == 2 else kernel[:, None, :, None]
+
+
+# Making it takes as long as a fifth of the operator on small maps. A compiler would keep tensors without values.
+_kept_kernel = lru_cache(maxsize=64)(_one_hot_kernel)
 
 
 def _shift_by_views(x: Tensor, axis: int, length: int) -> Tensor:
@@ -48,9 +54,7 @@ def _shift_by_views(x: Tensor, axis: int, length: int) -> Tensor:
     shifted = x
     for first, moved in enumerate(channel_shifts(length, length)):
         if moved:
-            shifted = torch.where(
-                residue == first, padded.narrow(axis, half + moved, size), shifted
-            )
+            shifted = torch.where(residue == first, padded.narrow(axis, half + moved, size), shifted)
     return shifted
 
 
@@ -95,7 +99,7 @@ class Band(NamedTuple):
 
 
 def bands(x: Tensor, columns: int) -> list[Band]:
-    """All of ``(B, H, W, C)`` in parts with so many columns: on a CPU what fits into its cache, elsewhere all at once."""
+    """All of ``(B, H, W, C)`` in parts, with so many columns: on a CPU what its cache holds, elsewhere all at once."""
     count, height, width = x.shape[:3]
     if not x.numel():
         return []

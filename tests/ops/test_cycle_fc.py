@@ -101,12 +101,24 @@ def test_whole_maps_for_compilers_are_the_same(kernel_size, dtype):
     torch.testing.assert_close(mixed, loops(x, weight, bias, kernel_size))
 
 
-@pytest.mark.parametrize('bad', [float('inf'), float('nan')])
-def test_a_value_that_is_not_finite_stays_with_its_readers(bad):
-    x = torch.zeros(1, 5, 5, 6)
-    x[0, 2, 2, 1] = bad  # read by the cell on its left alone
-    spoiled = ~cycle_fc(x, torch.ones(4, 6), kernel_size=(1, 3)).isfinite().all(-1)
-    assert spoiled.nonzero().tolist() == [[0, 2, 1]]
+@pytest.mark.parametrize('grad', [True, False])
+def test_compiled_and_after_it_still_the_same(grad):
+    x, weight, bias = (tensor.detach().requires_grad_(grad) for tensor in draw((2, 6, 5, 11), dtype=torch.float32))
+    torch._dynamo.reset()
+    compiled = torch.compile(cycle_fc, backend='aot_eager', fullgraph=True)
+    for kernel_size in ((1, 3), (3, 1)):
+        expected = loops(x, weight, bias, kernel_size)
+        torch.testing.assert_close(compiled(x, weight, bias, kernel_size), expected)
+        torch.testing.assert_close(cycle_fc(x, weight, bias, kernel_size), expected)
+
+
+def test_training_after_inference_mode():
+    x, weight, bias = draw((1, 4, 5, 13), dtype=torch.float32)
+    with torch.inference_mode():
+        expected = cycle_fc(x, weight, bias)
+    result = cycle_fc(x, weight, bias)
+    result.sum().backward()
+    torch.testing.assert_close(result, expected)
 
 
 def test_the_backward_pass_keeps_the_input_and_the_weights_alone():
