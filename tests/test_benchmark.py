@@ -137,7 +137,7 @@ def test_the_document_is_complete_and_consistent(backbone_run):
     for case in document['cases']:
         rows = case['contestants']
         assert list(rows) == [PROJECT, ORIGINAL, FLOOR, *PEERS] and case['left_out'] == {}
-        assert case['errors']['outputs'] < 1e-5 and case['errors']['gradients'] < 1e-5
+        assert case['errors']['outputs'] < 1e-5 and case['errors']['gradients'] < 1e-4
         for row in rows.values():
             median = row['seconds']['median']
             assert len(row['seconds']['all']) == 3 and sorted(row['seconds']['all'])[1] == median
