@@ -221,6 +221,8 @@ def one_error(capsys, told=''):
         (['backbone', 'RaftMLP', 's', '--options', 'token_grid=cut'], "--options: token_grid must be one of .*'cut'"),
         (['backbone', 'CycleMLP', 'b1', '--plot', 'time.txt'], r'--plot time.txt: no picture format; .*\.png'),
         (['backbone', 'CycleMLP', 'b1', '--train', '--fuse'], '--fuse: a fused model cannot be trained'),
+        (['backbone', 'CycleMLP', 'b1', '--backend', 'triton'], '--backend triton: it needs a GPU'),
+        (['backbone', 'RaftMLP', 's', '--backend', 'triton'], '--backend triton: RaftMLP has no such kernel'),
         (['op', '--json', 'nowhere/all.json'], 'nowhere/all.json cannot be written'),
         (['op', '--batch', '0'], '--batch 0: give numbers from 1'),
         (['op', '--repeats', '1'], '--repeats 1: give 2 rounds or more'),

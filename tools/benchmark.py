@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mlp_dense.apis.benchmark.growth import SIDES, draw, growth
-from mlp_dense.apis.benchmark.options import FAMILIES, cases_of, check, how_of, sides_of
+from mlp_dense.apis.benchmark.options import FAMILIES, cases_of, check, check_backend, how_of, sides_of
 from mlp_dense.apis.benchmark.peers import PEERS
 from mlp_dense.apis.benchmark.run import measure
 from mlp_dense.apis.benchmark.tables import headline, show
@@ -89,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     check(args)
     how, cases = how_of(args), cases_of(args)
+    check_backend(args, how)
     rounds = track(range(args.repeats), 'rounds', console=Console(stderr=True), transient=True)
     document = measure(cases, how, rounds, args.min_time, args.memory * (len(cases) if args.mode == 'op' else 1))
     if args.mode == 'backbone':

@@ -16,6 +16,7 @@ from mlp_dense.apis.benchmark.op_case import B2_STAGES, OpCase
 from mlp_dense.apis.benchmark.original_blocks import BLOCKS
 from mlp_dense.apis.benchmark.peers import check_peers
 from mlp_dense.apis.errors import UserError
+from mlp_dense.ops.cycle_mix import why_not_triton
 
 FAMILIES = tuple(BLOCKS)
 LEAST = {'batch': 1, 'channels': 1, 'height': 1, 'width': 1, 'threads': 1, 'size': 32, 'sides': 32}
@@ -65,6 +66,17 @@ def how_of(args: Namespace) -> How:
         torch.set_num_threads(args.threads)
     layout = getattr(args, 'channels_last', False)
     return How(str(device), args.dtype, args.train, layout, torch.get_num_threads())
+
+
+def check_backend(args: Namespace, how: How) -> None:
+    """Raise UserError for Triton's kernel where it cannot run: in a whole model the others would serve in silence."""
+    if args.mode == 'op' or args.backend != 'triton':
+        return
+    reason = why_not_triton(torch.empty(1, 1, 1, 1, device=how.device))
+    if args.family != 'CycleMLP':
+        reason = f'{args.family} has no such kernel, only CycleMLP has'
+    if reason:
+        raise UserError(f'--backend triton: {reason}')
 
 
 def cases_of(args: Namespace) -> list[Case]:
