@@ -42,6 +42,7 @@ class CycleMix(ThreeBranch):
 
     :meth:`branches` is the definition. :meth:`forward` gives the same without making the branches: their mean comes
     from sums over the input, and their weighted sum is one set of matrices per image (:func:`mlp_dense.ops.cycle_mix`).
+    On a CPU, maps with at most as many cells as channels take the definition, which is faster there.
     """
 
     fused_weight: Tensor | None

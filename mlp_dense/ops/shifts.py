@@ -1,8 +1,7 @@
 """Shifts of Cycle FC: which neighbour a channel reads, and the ways to move the values there.
 
-:func:`shift` moves a whole map. :func:`gather` copies what a band of rows needs
-into columns beside each other, and :func:`scatter` is its transpose; what they copy for a band of :func:`bands` stays
-in the processor's cache.
+:func:`shift` moves a whole map. :func:`gather` copies what a band of rows needs into columns beside each other, and
+:func:`scatter` is its transpose; what they copy for a band of :func:`bands` stays in the processor's cache.
 """
 
 from __future__ import annotations
@@ -30,7 +29,8 @@ def shift(x: Tensor, axis: int, length: int) -> Tensor:
     # A depthwise convolution with one-hot kernels is the fastest shift that PyTorch has on a CPU. Elsewhere it may
     # round (TF32) or be slow, so the shifted views are merged by channel instead.
     if x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16) and x.numel():
-        kernel = (_one_hot_kernel if compiling() else _kept_kernel)(x.shape[3], length, axis, x.dtype)
+        make = _kept_kernel if type(x) is Tensor and not compiling() else _one_hot_kernel
+        kernel = make(x.shape[3], length, axis, x.dtype)
         padding = (0, length // 2) if axis == 2 else (length // 2, 0)
         return F.conv2d(x.permute(0, 3, 1, 2), kernel, padding=padding, groups=x.shape[3]).permute(0, 2, 3, 1)
     return _shift_by_views(x, axis, length)
@@ -38,12 +38,12 @@ def shift(x: Tensor, axis: int, length: int) -> Tensor:
 
 def _one_hot_kernel(channels: int, length: int, axis: int, dtype: torch.dtype) -> Tensor:
     """The depthwise kernel of a shift, ``(C, 1, 1, length)`` or ``(C, 1, length, 1)``."""
-    taps = (torch.arange(channels) + length // 2) % length
+    taps = (torch.arange(channels, device='cpu') + length // 2) % length
     kernel = F.one_hot(taps, length).to(dtype)
     return kernel[:, None, None, :] if axis == 2 else kernel[:, None, :, None]
 
 
-# Making it takes as long as a fifth of the operator on small maps. A compiler would keep tensors without values.
+# Making it takes as long as a fifth of the operator on small maps. Compilers and fake tensors must not get into it.
 _kept_kernel = lru_cache(maxsize=64)(_one_hot_kernel)
 
 

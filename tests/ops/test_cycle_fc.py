@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 from torchvision.ops import deform_conv2d
 
 from mlp_dense.ops import bands, channel_shifts, cycle_fc, shifts
@@ -110,6 +111,16 @@ def test_compiled_and_after_it_still_the_same(grad):
         expected = loops(x, weight, bias, kernel_size)
         torch.testing.assert_close(compiled(x, weight, bias, kernel_size), expected)
         torch.testing.assert_close(cycle_fc(x, weight, bias, kernel_size), expected)
+
+
+def test_fake_tensors_and_another_default_device_leave_nothing_behind():
+    x, weight, bias = (tensor.detach() for tensor in draw((1, 4, 5, 17), dtype=torch.float32))
+    with FakeTensorMode():
+        assert cycle_fc(torch.zeros(1, 4, 5, 17), torch.zeros(5, 17)).shape == (1, 4, 5, 5)
+    with torch.device('meta'):
+        result = cycle_fc(x, weight, bias)
+    torch.testing.assert_close(result, loops(x, weight, bias, (1, 3)))
+    torch.testing.assert_close(cycle_fc(x, weight, bias), result)
 
 
 def test_training_after_inference_mode():
