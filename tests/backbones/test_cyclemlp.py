@@ -8,8 +8,11 @@ from released.cyclemlp import cyclemlp
 from torch.utils.flop_counter import FlopCounterMode
 
 from families import FAMILIES
+from mlp_dense.backbones import cyclemlp as module
+from mlp_dense.backbones.cyclemlp import CycleMix
 from mlp_dense.checkpoints import CheckpointError
-from mlp_dense.ops import prefer
+from mlp_dense.layers import ThreeBranch
+from mlp_dense.ops import cycle_mix, prefer
 
 TINY = FAMILIES[0].tiny
 
@@ -104,3 +107,32 @@ def test_initial_weights():
         assert weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert block.attn.sfc_w.bias.abs().max() == block.mlp.fc2.bias.abs().max() == 0
     assert model.network[1].proj.bias.abs().max() > 0  # convolutions keep PyTorch's default
+
+
+@pytest.mark.parametrize(
+    ('size', 'ways'),
+    [
+        ((2, 4), ['projection']),
+        ((3, 3), ['matrices', 'projection']),
+        ((4, 8), ['matrices', 'projection']),
+        ((3, 11), ['matrices']),
+    ],
+    ids=str,
+)
+def test_mixer_takes_the_way_that_its_map_asks_for_and_all_are_the_definition(monkeypatch, size, ways):
+    torch.manual_seed(0)
+    mixer, taken = CycleMix(8).double(), []
+    for parameter in mixer.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(2, *size, 8, dtype=torch.float64, requires_grad=True)
+    grad = torch.randn_like(x)
+    expected = ThreeBranch.forward(mixer, x)
+    inputs = [x, *mixer.parameters()]
+    wanted = torch.autograd.grad(expected, inputs, grad)
+    monkeypatch.setattr(module, 'cycle_mix', lambda *args: taken.append('matrices') or cycle_mix(*args))
+    project = mixer.proj.forward
+    monkeypatch.setattr(mixer.proj, 'forward', lambda x: taken.extend(['projection'] * (x.dim() == 4)) or project(x))
+    result = mixer(x)
+    assert taken == ways
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(torch.autograd.grad(result, inputs, grad), wanted)
