@@ -66,7 +66,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--labels', action='store_true', help='of a segmentor: labels/NAME.png with the class index of every pixel'
     )
-    parser.add_argument('--fuse', action='store_true', help='fold norms and weights of the backbone once, for speed')
+    parser.add_argument('--fuse', action='store_true', help='fold norms and weights of the backbone once')
     parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help=OPTIONS_HELP)
     return parser.parse_args(argv)
 

@@ -24,7 +24,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--out', help='write the predictions: of a detector to FILE.pkl, of a segmentor to a folder, one PNG per image'
     )
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    parser.add_argument('--fuse', action='store_true', help='fold norms and weights of the backbone once, for speed')
+    parser.add_argument('--fuse', action='store_true', help='fold norms and weights of the backbone once')
     add_arguments(parser)
     return parser.parse_args(argv)
 

@@ -1,8 +1,8 @@
 """The channel MLP of a pre-norm residual block: ``x + fc2(gelu(fc1(norm(x))))``.
 
 Its hidden layer is the largest map of every backbone here. The fast path works through the cells in pieces, so that the
-hidden layer stays in the processor's cache and is never written out, and keeps ``x`` alone for the backward pass, which
-makes the rest again piece by piece.
+hidden layer never stands in memory as a whole, and keeps ``x`` alone for the backward pass, which makes the rest again
+piece by piece.
 """
 
 from __future__ import annotations

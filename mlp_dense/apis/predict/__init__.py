@@ -52,7 +52,7 @@ def predict(
         out_dir: folder for overlays; None: nothing is written.
         score_thr: detections of a lower score are not drawn; the samples hold all.
         options: full keys of the config and their values, such as ``{'model.test_cfg.score_thr': 0.2}``.
-        fuse: fold what can be folded once; faster, the same but for rounding.
+        fuse: fold what can be folded once; the same but for rounding.
         on_error: called for each file that cannot be read, which has no sample then. Default: it is raised.
 
     Returns:
