@@ -67,7 +67,7 @@ def main() -> None:
         license='Apache-2.0',
         python_requires='>=3.10',
         packages=find_packages(include=['mlp_dense', 'mlp_dense.*']),
-        package_data={'mlp_dense.apis.report': ['*.html', '*.css']},
+        package_data={'mlp_dense.report': ['*.html', '*.css']},
         install_requires=['torch>=2.1', 'timm>=1.0', 'safetensors', mm['mmengine']],
         extras_require=extras(mm),
     )

@@ -1,8 +1,9 @@
 """MLP-like vision backbones for dense prediction on OpenMMLab. Importing registers them in mmengine's root registry.
 
-``mlp_dense.predict``, of mlp_dense/apis/predict, is looked up when it is first used: it needs mmdet or mmseg.
+``mlp_dense.predict`` is imported when it is first used: it needs mmdet or mmseg.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mlp_dense import timm_models  # noqa: F401  for timm's registry
@@ -10,7 +11,7 @@ from mlp_dense.backbones import CycleMLP, DynaMixer, MLPMixer, RaftMLP, VisionPe
 from mlp_dense.necks import StridePyramid
 
 if TYPE_CHECKING:
-    from mlp_dense.apis.predict import predict as predict
+    from mlp_dense.predict import predict as predict
 
 __version__ = '0.1.0'
 
@@ -28,7 +29,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == 'predict':
-        from mlp_dense.apis.predict import predict
-
-        return predict
+        return import_module('mlp_dense.predict')
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

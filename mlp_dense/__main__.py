@@ -12,7 +12,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest='command', required=True)
     commands.add_parser('env', help='print versions and check operators, GPU and models by small runs')
     parser.parse_args(argv)
-    from mlp_dense.apis.environment import report
+    from mlp_dense.engine.environment import report
 
     return report()
 

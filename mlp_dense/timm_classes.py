@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
+from mlp_dense.backbones._pyramid import PyramidMLP
 from mlp_dense.backbones.grid_pyramid import GridPyramidMLP
-from mlp_dense.backbones.pyramid import PyramidMLP
 
 
 class TimmModel(PyramidMLP):

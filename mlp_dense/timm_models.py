@@ -24,7 +24,7 @@ from timm.models import (
 from torch import Tensor
 
 from mlp_dense.backbones import CycleMLP, DynaMixer, MLPMixer, RaftMLP, VisionPermutator
-from mlp_dense.backbones.pyramid import PyramidMLP
+from mlp_dense.backbones._pyramid import PyramidMLP
 from mlp_dense.checkpoints import plan_load
 from mlp_dense.timm_classes import TimmClassifier, TimmFeatures, TimmModel
 

@@ -10,7 +10,7 @@ from PIL import Image
 from runs import ROOT
 from torch import nn
 
-from mlp_dense.apis.config import load_config
+from mlp_dense.engine.config import load_config
 
 LEVELS = 12  # classes of the model of pixels
 ALL_BOXES = {'retinanet': 'model.test_cfg.score_thr=0.05', 'mask_rcnn': 'model.test_cfg.rcnn.score_thr=0.09'}

@@ -18,13 +18,14 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from mlp_dense.apis.config import load_config
+from mlp_dense.engine.config import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PRELOAD = [
     f'{lib}.{part}' for lib in ('mmdet', 'mmseg') for part in ('models', 'datasets', 'evaluation', 'visualization')
 ]
-PRELOAD += [f'mlp_dense.apis.{part}' for part in ('runner', 'testing', 'shapes', 'predict', 'report.build', 'browsing')]
+PRELOAD += ['mlp_dense.engine.runner', 'mlp_dense.engine.testing', 'mlp_dense.datasets.shapes', 'mlp_dense.predict']
+PRELOAD += ['mlp_dense.report.build', 'mlp_dense.report.browsing']
 PRELOAD += ['matplotlib.pyplot', 'torch.utils.tensorboard']
 TIMEOUT = 300  # seconds; a run that hangs must not hang the suite
 

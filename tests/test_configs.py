@@ -14,8 +14,8 @@ from mmengine.registry import MODELS, init_default_scope
 from runs import ROOT, options, run_tool
 from torch import nn
 
-from mlp_dense.apis.config import load_config
-from mlp_dense.apis.shapes import make_shapes
+from mlp_dense.datasets.shapes import make_shapes
+from mlp_dense.engine.config import load_config
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
 METHODS = ('upernet', 'semfpn', 'retinanet', 'mask_rcnn')

@@ -63,7 +63,7 @@ def test_tools_that_are_named_exist(page: Path):
 
 
 def test_pictures_are_those_that_the_script_draws(tmp_path):
-    spec = importlib.util.spec_from_file_location('draw_docs', ROOT / 'tools/draw_docs.py')
+    spec = importlib.util.spec_from_file_location('draw_docs', ROOT / 'tools/dev/draw_docs.py')
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     assert tool.main(['--out-dir', str(tmp_path)]) == 0
@@ -71,7 +71,7 @@ def test_pictures_are_those_that_the_script_draws(tmp_path):
         with Image.open(tmp_path / name) as new, Image.open(ROOT / 'docs/pictures' / name) as kept:
             assert new.size == kept.size
             differing = np.abs(np.asarray(new, float) - np.asarray(kept, float)).max(2) > 60
-        assert differing.mean() < 0.02, f'{name} is out of date; run tools/draw_docs.py'
+        assert differing.mean() < 0.02, f'{name} is out of date; run tools/dev/draw_docs.py'
 
 
 def test_citation_names_the_five_papers():

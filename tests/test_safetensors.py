@@ -15,9 +15,9 @@ from mmengine.runner import CheckpointLoader, load_checkpoint
 from runs import given, run_tool, small_config
 from safetensors.torch import load_file, save_file
 
-from mlp_dense.apis.config import load_config
-from mlp_dense.apis.shapes import make_shapes
 from mlp_dense.checkpoints import CheckpointError, read_checkpoint
+from mlp_dense.datasets.shapes import make_shapes
+from mlp_dense.engine.config import load_config
 
 
 def test_mmengine_loads_safetensors_wherever_it_loads_checkpoints(tmp_path, monkeypatch):

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlp_dense.apis.browsing import browse
-from mlp_dense.apis.config import SPLITS, OptionAction, load_config
-from mlp_dense.apis.errors import UserError, user_errors
-from mlp_dense.apis.runner import OPTIONS_HELP
+from mlp_dense.engine.config import SPLITS, OptionAction, load_config
+from mlp_dense.engine.runner import OPTIONS_HELP
+from mlp_dense.errors import UserError, user_errors
+from mlp_dense.report.browsing import browse
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

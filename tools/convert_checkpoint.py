@@ -22,10 +22,10 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from mlp_dense.apis.config import load_config
-from mlp_dense.apis.errors import UserError, user_errors
 from mlp_dense.backbones.loading import ReleasedModel
 from mlp_dense.checkpoints import CheckpointError, encode_checkpoint, plan_load, read_checkpoint, unwrap, write_file
+from mlp_dense.engine.config import load_config
+from mlp_dense.errors import UserError, user_errors
 
 BACKBONE = 'backbone.'
 

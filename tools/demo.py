@@ -14,8 +14,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlp_dense.apis.errors import UserError, user_errors
-from mlp_dense.apis.records import newest_metric
+from mlp_dense.engine.records import newest_metric
+from mlp_dense.errors import UserError, user_errors
 
 DEMOS = {
     'seg': ('configs/upernet_cyclemlp_shapes.py', 'mIoU', 'configs/semfpn_cyclemlp_shapes.py'),

@@ -20,12 +20,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mlp_dense.apis.config import OptionAction, load_config
-from mlp_dense.apis.errors import UserError, user_errors
-from mlp_dense.apis.export import TOLERANCE, Size, check_packages, to_onnx, to_torch_export, trace, verify
-from mlp_dense.apis.exportable import Exportable, load_exportable
-from mlp_dense.apis.runner import OPTIONS_HELP
 from mlp_dense.checkpoints import write_file
+from mlp_dense.engine.config import OptionAction, load_config
+from mlp_dense.engine.runner import OPTIONS_HELP
+from mlp_dense.errors import UserError, user_errors
+from mlp_dense.export.exportable import Exportable, load_exportable
+from mlp_dense.export.program import TOLERANCE, Size, check_packages, to_onnx, to_torch_export, trace, verify
 
 SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
 

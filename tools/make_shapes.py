@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from mlp_dense.apis.errors import UserError, user_errors
+from mlp_dense.errors import UserError, user_errors
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -35,7 +35,7 @@ def parse_size(text: str) -> tuple[int, int]:
 @user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    from mlp_dense.apis.shapes import make_shapes
+    from mlp_dense.datasets.shapes import make_shapes
 
     make_shapes(args.root, args.train, args.val, parse_size(args.size), args.seed, args.overwrite)
     return 0

@@ -15,9 +15,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlp_dense.apis.config import load_config
-from mlp_dense.apis.errors import user_errors
-from mlp_dense.apis.model_tables import (
+from mlp_dense.engine.config import load_config
+from mlp_dense.errors import user_errors
+from mlp_dense.stats.cost import COUNTED, config_stats
+from mlp_dense.stats.tables import (
     FILES,
     METHODS,
     archs_table,
@@ -29,7 +30,6 @@ from mlp_dense.apis.model_tables import (
     of_method,
     refresh,
 )
-from mlp_dense.apis.stats import COUNTED, config_stats
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlp_dense.apis.curves import draw, read_run
-from mlp_dense.apis.errors import UserError, user_errors
+from mlp_dense.errors import UserError, user_errors
+from mlp_dense.report.curves import draw, read_run
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

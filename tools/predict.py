@@ -19,13 +19,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mlp_dense.apis.config import OptionAction
-from mlp_dense.apis.errors import UserError, user_errors
-from mlp_dense.apis.images import ImageFileError
-from mlp_dense.apis.predict import Predictor, Writer, find_sources
-from mlp_dense.apis.predict.inputs import count_pictures
-from mlp_dense.apis.predict.tiling import check_tiling
-from mlp_dense.apis.runner import OPTIONS_HELP
+from mlp_dense.engine.config import OptionAction
+from mlp_dense.engine.images import ImageFileError
+from mlp_dense.engine.runner import OPTIONS_HELP
+from mlp_dense.errors import UserError, user_errors
+from mlp_dense.predict import Predictor, Writer, find_sources
+from mlp_dense.predict.inputs import count_pictures
+from mlp_dense.predict.tiling import check_tiling
 
 
 def size(text: str) -> tuple[int, int]:

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlp_dense.apis.config import OptionAction
-from mlp_dense.apis.errors import UserError, user_errors
-from mlp_dense.apis.report.build import Request, write_report
-from mlp_dense.apis.runner import OPTIONS_HELP
+from mlp_dense.engine.config import OptionAction
+from mlp_dense.engine.runner import OPTIONS_HELP
+from mlp_dense.errors import UserError, user_errors
+from mlp_dense.report.build import Request, write_report
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

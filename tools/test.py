@@ -10,9 +10,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mlp_dense.apis.errors import user_errors
-from mlp_dense.apis.runner import add_arguments, read_config, test
-from mlp_dense.apis.testing import augment, fuse, write_pictures, write_predictions
+from mlp_dense.engine.runner import add_arguments, read_config, test
+from mlp_dense.engine.testing import augment, fuse, write_pictures, write_predictions
+from mlp_dense.errors import user_errors
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from mmengine.config import Config
 
-from mlp_dense.apis.errors import UserError, user_errors
-from mlp_dense.apis.runner import add_arguments, read_config, train
+from mlp_dense.engine.runner import add_arguments, read_config, train
+from mlp_dense.errors import UserError, user_errors
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

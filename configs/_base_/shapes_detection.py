@@ -1,7 +1,7 @@
 # Shapes (tools/make_shapes.py) read by mmdet, and a short schedule for 2 CPU cores, from random weights.
 _base_ = ['./mlp_dense.py', f'{__import__("mmdet").__path__[0]}/.mim/configs/_base_/default_runtime.py']
 data_root = 'data/shapes/'
-shapes = __import__('mlp_dense.apis.shapes', fromlist=['DET_METAINFO'])  # a config may not use import statements
+shapes = __import__('mlp_dense.datasets.shapes', fromlist=['DET_METAINFO'])  # a config may not use import statements
 dataset = dict(
     type='CocoDataset',
     data_root=data_root,

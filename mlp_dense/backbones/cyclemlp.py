@@ -14,8 +14,8 @@ from mmengine.registry import MODELS
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
-from mlp_dense.backbones.pyramid import PyramidMLP
-from mlp_dense.backbones.stages import Stage
+from mlp_dense.backbones._pyramid import PyramidMLP
+from mlp_dense.backbones._stages import Stage
 from mlp_dense.checkpoints import CheckpointError
 from mlp_dense.layers import ConvEmbed, ThreeBranch
 from mlp_dense.ops import channel_shifts, choose, cycle_fc, cycle_means, cycle_mix, without_autocast

@@ -13,8 +13,8 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from mlp_dense.backbones._stages import Stage
 from mlp_dense.backbones.grid_pyramid import GridPyramidMLP
-from mlp_dense.backbones.stages import Stage
 from mlp_dense.layers import GridTied, ThreeBranch, on_axis, regrid
 
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from mlp_dense.backbones.pyramid import PyramidMLP
+from mlp_dense.backbones._pyramid import PyramidMLP
 
 Model = TypeVar('Model', bound=nn.Module)
 

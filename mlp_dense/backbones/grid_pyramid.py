@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from mlp_dense.backbones.pyramid import PyramidMLP
-from mlp_dense.backbones.stages import Stage
+from mlp_dense.backbones._pyramid import PyramidMLP
+from mlp_dense.backbones._stages import Stage
 from mlp_dense.layers import TOKEN_GRIDS, PatchEmbed
 
 

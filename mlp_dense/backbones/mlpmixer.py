@@ -15,8 +15,8 @@ from mmengine.registry import MODELS
 from timm.layers import DropPath, Mlp, lecun_normal_
 from torch import Tensor, nn
 
+from mlp_dense.backbones._stages import Stage
 from mlp_dense.backbones.grid_pyramid import GridPyramidMLP
-from mlp_dense.backbones.stages import Stage
 from mlp_dense.checkpoints import Names, mixer_from_jax, rename
 from mlp_dense.layers import GridTied, fold_norm, on_grid, regrid, residual_mlp
 

@@ -16,8 +16,8 @@ from mmengine.registry import MODELS
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
+from mlp_dense.backbones._stages import Stage
 from mlp_dense.backbones.grid_pyramid import GridPyramidMLP
-from mlp_dense.backbones.stages import Stage
 from mlp_dense.checkpoints import Names, rename
 from mlp_dense.layers import GridTied, fold_norm, on_axis, regrid, residual_mlp, resize
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 from released.mlpmixer import as_google, mlpmixer
-from released.permutator import dynamixer, permutator
 from released.raftmlp import raftmlp
+from released.vip import dynamixer, permutator
 from torch.utils.flop_counter import FlopCounterMode
 
 from families import FAMILIES

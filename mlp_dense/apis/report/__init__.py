@@ -1,1 +1,0 @@
-"""A training report: one HTML page with everything in it. :func:`mlp_dense.apis.report.build.write_report` makes it."""

@@ -1,0 +1,86 @@
+"""Vision Permutator: A Permutable MLP-Like Architecture for Visual Recognition, TPAMI 2022, arXiv:2106.12368.
+
+Released: classifiers s7, m7 and l7 (repository houqb/VisionPermutator; weights for non-commercial use). Differs from
+the release: any image size, dense form, input padded to whole patches instead of cropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from mlp_dense.backbones._stages import Stage
+from mlp_dense.backbones.grid_pyramid import GridPyramidMLP
+from mlp_dense.layers import GridTied, ThreeBranch, on_axis, regrid
+
+
+class PermuteMix(ThreeBranch, GridTied):
+    """Linear maps over (row, sub-channel) of a column, over (column, sub-channel) of a row, and over channels.
+
+    Section 3.2. Channels are cut into ``segments``, segment slowest; each segment is mixed on its own. Padding of a
+    window is zero and the maps have no bias, so it never reaches a real cell.
+    """
+
+    def __init__(self, dim: int, grid: int, segments: int, token_grid: str):
+        super().__init__(dim)
+        self.grid, self.segments, self.token_grid = grid, segments, token_grid
+        length = grid * (dim // segments)
+        self.mlp_c = nn.Linear(dim, dim, bias=False)
+        self.mlp_h = nn.Linear(length, length, bias=False)
+        self.mlp_w = nn.Linear(length, length, bias=False)
+
+    def branches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def permute(linear: nn.Linear, axis: int) -> Tensor:
+            return on_axis(lambda line, _: self._mix(linear, line), x, axis, self.grid, self.token_grid)
+
+        return permute(self.mlp_h, 1), permute(self.mlp_w, 2), self.mlp_c(x)
+
+    def _mix(self, linear: nn.Linear, line: Tensor) -> Tensor:
+        parts = line.unflatten(-1, (self.segments, -1)).transpose(2, 3)  # (B, R, segments, L, C / segments)
+        mixed = linear(parts.flatten(3)).view(parts.shape)
+        return mixed.transpose(2, 3).flatten(3)
+
+    def from_grid(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        part = self.mlp_h.in_features // self.grid  # channels of a segment
+        taken = dict(weights)
+        for name in ('mlp_h.weight', 'mlp_w.weight'):
+            if name in taken and len(taken[name]) % part == 0:
+                square = taken[name].unflatten(1, (-1, part)).unflatten(0, (-1, part))
+                square = regrid(regrid(square, 0, self.grid), 2, self.grid, reads=True)
+                taken[name] = square.flatten(2).flatten(0, 1)
+        return taken
+
+
+@MODELS.register_module()
+class VisionPermutator(GridPyramidMLP):
+    """Vision Permutator at any image size. Arguments as in :class:`GridPyramidMLP`.
+
+    Strides of the levels: s14 14, 14, 14, 14; s7 and l7 7, 14, 14, 14; m7 7, 7, 14, 14. The neck ``StridePyramid``
+    brings them to 4, 8, 16, 32. Table 1 of the paper; depths as in the released code.
+    """
+
+    archs = {
+        's14': dict(
+            dims=(384, 384, 384, 384), depths=(4, 3, 8, 3), mlp_ratios=(3,) * 4, strides=(14, 1, 1, 1),
+            segments=(16, 16, 16, 16),
+        ),
+        's7': dict(
+            dims=(192, 384, 384, 384), depths=(4, 3, 8, 3), mlp_ratios=(3,) * 4, strides=(7, 2, 1, 1),
+            segments=(32, 16, 16, 16),
+        ),
+        'm7': dict(
+            dims=(256, 256, 512, 512), depths=(4, 3, 14, 3), mlp_ratios=(3,) * 4, strides=(7, 1, 2, 1),
+            segments=(32, 32, 16, 16),
+        ),
+        'l7': dict(
+            dims=(256, 512, 512, 512), depths=(8, 8, 16, 4), mlp_ratios=(3,) * 4, strides=(7, 2, 1, 1),
+            segments=(32, 16, 16, 16),
+        ),
+    }  # fmt: skip
+
+    release = 'https://github.com/houqb/VisionPermutator'
+
+    def make_mixer(self, stage: Stage) -> nn.Module:
+        return PermuteMix(stage.dim, stage.grid, stage.options['segments'], self.token_grid)

@@ -1,0 +1,83 @@
+"""The options of tools/test.py, as changes of a config: predictions to files, pictures, test-time augmentation."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from mlp_dense.backbones import fuse_for_inference
+from mlp_dense.engine.config import key_paths
+from mlp_dense.errors import UserError
+
+
+def write_predictions(cfg: Config, out: str) -> None:
+    """Write all predictions, in the way of the library: detectors to one pickle file, segmentors to a folder of PNGs.
+
+    Raises:
+        UserError: ``out`` is not of that kind.
+    """
+    evaluators = _evaluators(cfg)
+    is_pickle = Path(out).suffix in ('.pkl', '.pickle')
+    if cfg.get('default_scope') == 'mmdet':
+        if not is_pickle:
+            raise UserError(f'--out {out}: predictions of a detector go to one file, FILE.pkl')
+        cfg.test_evaluator = [*evaluators, ConfigDict(type='DumpDetResults', out_file_path=out)]
+        return
+    if is_pickle or Path(out).is_file():
+        raise UserError(f'--out {out}: predictions of a segmentor go to a folder, one PNG of labels per image')
+    for evaluator in evaluators:
+        evaluator.output_dir = out
+
+
+def write_pictures(cfg: Config, folder: str) -> None:
+    """Write image, truth and prediction of every test image side by side to ``folder``."""
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='SideBySideHook', out_dir=folder)]
+
+
+def fuse(cfg: Config) -> None:
+    """Fuse the backbone once its weights are there; results stay the same but for rounding."""
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='FuseHook')]
+
+
+@HOOKS.register_module()
+class FuseHook(Hook):
+    """Fuses the backbones of a model before it is tested."""
+
+    def before_test(self, runner: Runner) -> None:
+        fuse_for_inference(runner.model)
+
+
+def augment(cfg: Config) -> None:
+    """Test-time augmentation: the config's own, or for a detector without one, flipping.
+
+    Raises:
+        UserError: a segmentor's config has no ``tta_pipeline``, or a detector has masks, which mmdet cannot merge.
+    """
+    if cfg.get('default_scope') == 'mmdet':
+        if any(path.endswith('.mask_head') for path in key_paths(cfg.model)):
+            raise UserError('--tta: mmdet merges augmented boxes but not masks; test this model without it')
+        _flip_detector(cfg)
+    if 'tta_pipeline' not in cfg or 'tta_model' not in cfg:
+        raise UserError('--tta: this config has no tta_pipeline and tta_model')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def _flip_detector(cfg: Config) -> None:
+    if 'tta_model' not in cfg:
+        cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
+    if 'tta_pipeline' not in cfg:
+        keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
+        flips = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]  # the truth is the first one's
+        packing = [dict(type='PackDetInputs', meta_keys=keys)]
+        before = deepcopy(cfg.test_dataloader.dataset.pipeline[:-1])
+        cfg.tta_pipeline = [*before, dict(type='TestTimeAug', transforms=[flips, packing])]
+
+
+def _evaluators(cfg: Config) -> list[ConfigDict]:
+    return cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]

@@ -1,0 +1,28 @@
+"""How the command-line tools report what the user can mend: one line on stderr and an exit code that is not 0."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is one line that names the file, key or value, and the remedy."""
+
+
+def user_errors(main: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[str] | None], int]:
+    """Decorate a tool's ``main(argv=None) -> int``: a :class:`UserError` becomes one line on stderr and exit code 2.
+
+    Any other exception keeps its traceback, since it is a defect of ours or of a library, not of the user's input.
+    """
+
+    @functools.wraps(main)
+    def run(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except UserError as error:
+            sys.stderr.write(f'error: {error}\n')
+            return 2
+
+    return run

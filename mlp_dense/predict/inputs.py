@@ -1,0 +1,161 @@
+"""What a user wants predicted: images, folders, globs, videos and arrays, as a stream of pictures in order."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+
+from mlp_dense.engine.images import ImageFileError, check_image
+from mlp_dense.errors import UserError
+
+IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+VIDEO_EXTENSIONS = ('.avi', '.flv', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
+
+Input = str | os.PathLike | np.ndarray
+OnError = Callable[[ImageFileError], None]
+
+
+def raise_error(error: ImageFileError) -> None:
+    """What Python callers get for an input that cannot be read, unless they handle it themselves."""
+    raise error
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image file, a video file or an array."""
+
+    name: str
+    """Where what is written about it goes: a relative path without suffix, different for every source."""
+    path: str
+    """As the user gave it; empty for an array."""
+    array: np.ndarray | None = None
+
+    @property
+    def is_video(self) -> bool:
+        return self.path.lower().endswith(VIDEO_EXTENSIONS)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image, or a frame of a video."""
+
+    source: Source
+    image: np.ndarray
+    """(H, W, 3), BGR."""
+    index: int | None = None
+    """Number of the frame from 0; None for an image."""
+    fps: float = 0.0
+    """Of the video."""
+
+    @property
+    def name(self) -> str:
+        return self.source.name if self.index is None else f'{self.source.name}/{self.index:06d}'
+
+    @property
+    def path(self) -> str:
+        path = self.source.path or self.source.name
+        return path if self.index is None else f'{path}/{self.index:06d}'
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+def find_sources(inputs: Input | Sequence[Input], on_error: OnError = raise_error) -> list[Source]:
+    """The sources that the inputs stand for, in the order given; those of one folder or glob are sorted.
+
+    Args:
+        inputs: files, folders (every image below), globs (``**`` for any depth) and arrays (H, W, 3), BGR, uint8.
+            A file whose suffix is a video's is a video; any other is an image.
+        on_error: called for every input that stands for no file.
+
+    Raises:
+        UserError: an array is of another shape or type.
+    """
+    sources: dict[str, Source] = {}
+    for item in [inputs] if isinstance(inputs, Input) else inputs:
+        for name, path, array in _array(item) if isinstance(item, np.ndarray) else _files(os.fspath(item), on_error):
+            unique, count = name, 1
+            while unique in sources:
+                count += 1
+                unique = f'{name}_{count}'
+            sources[unique] = Source(unique, path, array)
+    return list(sources.values())
+
+
+def _array(image: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise UserError(f'an image array must be (height, width, 3), BGR, uint8; got {image.shape}, {image.dtype}')
+    yield 'array', '', image
+
+
+def _files(path: str, on_error: OnError) -> Iterator[tuple[str, str, None]]:
+    """Name and path of every file that one input stands for."""
+    place = Path(path)
+    if place.is_dir():
+        found = sorted(file for file in place.rglob('*') if file.name.lower().endswith(IMAGE_EXTENSIONS))
+        base, empty = place, f'folder {path} holds no image ({", ".join(IMAGE_EXTENSIONS)})'
+    elif glob.has_magic(path) and not place.exists():
+        found = sorted(file for file in map(Path, glob.glob(path, recursive=True)) if file.is_file())
+        base = Path(*takewhile(lambda part: not glob.has_magic(part), place.parts))
+        empty = f'no file matches {path}'
+    else:
+        found = [place] if place.exists() else []
+        base, empty = place.parent, f'input {path} does not exist'
+    if not found:
+        on_error(ImageFileError(empty))
+    yield from ((str(file.relative_to(base).with_suffix('')), str(file), None) for file in found)
+
+
+def count_pictures(sources: Sequence[Source]) -> int:
+    """How many images and frames there are, as far as the videos' headers tell."""
+    import mmcv
+
+    return sum(max(mmcv.VideoReader(source.path).frame_cnt, 1) if source.is_video else 1 for source in sources)
+
+
+def read_pictures(source: Source, load: Callable[[dict], dict]) -> Iterator[Picture]:
+    """Decode a source: one picture, or a video's frames in order.
+
+    Args:
+        source: what to read.
+        load: a ``LoadImageFromFile``, which has the config's own way to decode.
+
+    Raises:
+        ImageFileError: the file cannot be decoded, or a video ends early.
+    """
+    if source.array is not None:
+        yield Picture(source, source.array)
+    elif source.is_video:
+        yield from _frames(source)
+    else:
+        yield Picture(source, _decode(source.path, load))
+
+
+def _decode(path: str, load: Callable[[dict], dict]) -> np.ndarray:
+    try:
+        return load({'img_path': path})['img']
+    except Exception as error:  # the decoders raise half a dozen types
+        check_image(path)
+        raise ImageFileError(f'image {path} cannot be decoded ({error}); convert it to PNG or JPEG') from error
+
+
+def _frames(source: Source) -> Iterator[Picture]:
+    import mmcv
+
+    index = -1
+    with mmcv.VideoReader(source.path) as video:
+        fps, announced = video.fps, video.frame_cnt
+        for index, image in enumerate(video):
+            yield Picture(source, image, index, fps)
+    if index < 0:
+        raise ImageFileError(f'video {source.path} cannot be decoded; convert it to H.264 in an .mp4 file')
+    if announced - index - 1 > fps:  # some containers only estimate their length, by less than a second
+        raise ImageFileError(f'video {source.path} ends after {index + 1} of {announced} frames; fetch it again')

@@ -1,0 +1,93 @@
+"""A trained model as its config and checkpoint give it, or one clear line of what does not fit."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.model import revert_sync_batchnorm
+from mmengine.runner import load_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from mlp_dense.backbones import fuse_for_inference
+from mlp_dense.engine.checks import check_checkpoint, innermost, why_unfit
+from mlp_dense.engine.config import load_config
+from mlp_dense.errors import UserError
+
+
+def load_model(
+    config: str | os.PathLike,
+    checkpoint: str | os.PathLike,
+    device: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    fuse: bool = False,
+) -> Any:
+    """The model of a config with a checkpoint's weights, ready for inference.
+
+    Args:
+        config: config file of a detector or a segmentor.
+        checkpoint: what ``tools/train.py`` saved; every tensor must fit.
+        device: such as 'cpu' or 'cuda:1'; default: what is there.
+        options: full keys of the config and their values, as for ``--cfg-options``.
+        fuse: fold what can be folded once, see ``mlp_dense.fuse_for_inference``.
+
+    Returns:
+        A detector of mmdet or a segmentor of mmseg, with the config as ``cfg`` and with ``dataset_meta``: classes and
+        palette, as the checkpoint has them or else the config's test data.
+
+    Raises:
+        UserError: config, checkpoint, device or an option cannot be used.
+    """
+    cfg, path = load_config(os.fspath(config), options), os.fspath(checkpoint)
+    scope = cfg.get('default_scope')
+    if scope not in ('mmdet', 'mmseg') or not cfg.get('test_dataloader'):
+        raise UserError(f'config {config} is neither of a detector nor of a segmentor with a test_dataloader')
+    check_checkpoint(path)
+    device = check_device(device or get_device())
+    if scope == 'mmdet':
+        from mmdet.apis import init_detector as init
+    else:
+        from mmseg.apis import init_model as init
+    with warnings.catch_warnings(record=True):  # that without a checkpoint the classes are guessed; they are set below
+        model, meta = revert_sync_batchnorm(init(cfg, None, device=device)), _metainfo(cfg)
+    try:
+        content = load_checkpoint(model, path, map_location='cpu', strict=True, logger='silent')
+    except RuntimeError as error:
+        reason = why_unfit(model, CheckpointLoader.load_checkpoint(path, 'cpu', logger='silent'), '')
+        if not reason:
+            raise
+        raise UserError(f'checkpoint {path} does not fit config {config}: {reason}') from error
+    model.dataset_meta = {'palette': 'random', **meta, **_saved_metainfo(content)}
+    palette = model.dataset_meta['palette']
+    if not isinstance(palette, str):  # 'random' is one; files of JSON have lists, which mmdet takes for several colours
+        model.dataset_meta['palette'] = [tuple(int(value) for value in color) for color in palette]
+    return fuse_for_inference(model) if fuse else model
+
+
+def check_device(name: str) -> str:
+    """Raise UserError if there is no such device here."""
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch raises either
+        there = f'cpu and {torch.cuda.device_count()} GPUs' if torch.cuda.is_available() else f'only {get_device()}'
+        raise UserError(f'device {name} cannot be used; there is {there} here') from error
+    return name
+
+
+def _metainfo(cfg: Config) -> dict[str, Any]:
+    """Classes and palette of the config's test data; no data is read."""
+    from mmengine.registry import DATASETS
+
+    dataset = next(innermost(cfg.test_dataloader.dataset))
+    return dict(DATASETS.build({**dataset, 'lazy_init': True}).metainfo)
+
+
+def _saved_metainfo(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Classes and palette that a checkpoint was trained with, as far as it tells."""
+    saved = content.get('meta', {}).get('dataset_meta') or {}
+    return {key: saved[key] for key in ('classes', 'palette') if saved.get(key) is not None}

@@ -1,0 +1,188 @@
+"""A trained detector or segmentor, and what it finds in a stream of pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.structures import BaseDataElement, PixelData
+
+from mlp_dense.engine.checks import innermost
+from mlp_dense.engine.images import ImageFileError
+from mlp_dense.errors import UserError
+from mlp_dense.predict.inputs import OnError, Picture, Source, raise_error, read_pictures
+from mlp_dense.predict.loading import load_model
+from mlp_dense.predict.merging import BoxCollector
+from mlp_dense.predict.tiling import SMALLEST, Box, LabelCanvas, check_tiling, tile_boxes
+
+DEFAULT_NMS = dict(type='nms', iou_threshold=0.5)  # of detectors that use none themselves
+
+
+@dataclass
+class Crop:
+    """What one pass through the model sees: a picture, or a tile of it."""
+
+    picture: Picture
+    box: Box
+    count: int
+    """How many crops the picture has."""
+    last: bool
+    data: dict[str, Any]
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.data['inputs'].shape
+
+
+class Predictor:
+    """A loaded model that predicts any number of times.
+
+    Attributes:
+        model: the detector or segmentor, with ``cfg`` and ``dataset_meta`` (classes and palette).
+        is_detector: boxes and perhaps masks; else labels of pixels.
+    """
+
+    def __init__(
+        self,
+        config: str | os.PathLike,
+        checkpoint: str | os.PathLike,
+        device: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        fuse: bool = False,
+    ):
+        """As :func:`load_model`. Further raises UserError if the test pipeline does not begin with loading an image."""
+        self.model = load_model(config, checkpoint, device, options, fuse)
+        cfg = self.model.cfg
+        self.is_detector = cfg.default_scope == 'mmdet'
+        steps = next(innermost(cfg.test_dataloader.dataset)).pipeline
+        steps = [step for step in steps if not step['type'].endswith('Annotations')]
+        if not steps or not steps[0]['type'].endswith('LoadImageFromFile'):
+            raise UserError(f"config {config}: the test data's pipeline must begin with LoadImageFromFile")
+        self.load, self.wrap = Compose(steps[:1]), Compose([{**steps[0], 'type': 'LoadImageFromNDArray'}])
+        self.prepare = Compose(steps[1:])
+
+    def run(
+        self,
+        sources: Sequence[Source],
+        batch_size: int = 1,
+        tile: tuple[int, int] | None = None,
+        overlap: int | None = None,
+        on_error: OnError = raise_error,
+        advance: Callable[[float], None] | None = None,
+    ) -> Iterator[tuple[Picture, BaseDataElement]]:
+        """Pictures and what was found in them, in the order of the sources and of a video's frames.
+
+        Args:
+            sources: what to read.
+            batch_size: how many pictures or tiles go through the model at once; only those of one size go together, so
+                results do not depend on it.
+            tile: (width, height) in pixels; larger images are predicted by tiles. Every tile goes through the test
+                pipeline as an image of its own, so a tile should be as large as the test images. None: never.
+            overlap: least number of pixels that neighbouring tiles share; default a quarter of the tile's shorter side.
+            on_error: called for every file that cannot be read; the others go on.
+            advance: called with the part of a picture that has been done.
+
+        Returns:
+            With each picture, on the CPU and in coordinates of the whole picture, a ``DetDataSample`` whose
+            ``pred_instances`` have ``bboxes`` (N, 4) as x1, y1, x2, y2 in pixels, ``scores``, ``labels``, and of models
+            with masks ``masks``, a list of N COCO RLEs; or a ``SegDataSample`` with ``pred_sem_seg`` (1, H, W).
+
+        Raises:
+            UserError: batch size, tile or overlap cannot be used, or the memory of the device does not suffice.
+        """
+        if batch_size < 1:
+            raise UserError(f'batch size {batch_size} must be 1 or more')
+        overlap = check_tiling(tile, overlap)
+        collector: Any = None
+        for batch in _batches(self._crops(sources, tile, overlap, on_error), batch_size):
+            for crop, found in zip(batch, self._forward(batch), strict=True):
+                collector = collector or self._collector(crop, overlap)
+                collector.add(crop.box, self._part(crop, found))
+                if advance is not None:
+                    advance(1 / crop.count)
+                if crop.last:
+                    yield crop.picture, self._sample(crop.picture, collector.finish())
+                    collector = None
+
+    def _crops(
+        self, sources: Sequence[Source], tile: tuple[int, int] | None, overlap: int, on_error: OnError
+    ) -> Iterator[Crop]:
+        for source in sources:
+            try:
+                for picture in read_pictures(source, self.load):
+                    boxes = tile_boxes(picture.size, tile, overlap)
+                    for i, box in enumerate(boxes):
+                        data = self._data(picture, box)
+                        yield Crop(picture, box, len(boxes), i == len(boxes) - 1, data)
+            except ImageFileError as error:
+                on_error(error)
+
+    def _data(self, picture: Picture, box: Box) -> dict[str, Any]:
+        left, top, right, bottom = box
+        data = self.prepare(self.wrap({'img': picture.image[top:bottom, left:right], 'img_id': 0}))
+        if min(data['inputs'].shape[-2:]) < SMALLEST:
+            height, width = picture.size
+            raise ImageFileError(f'image {picture.path} is too small ({width}x{height} pixels); {SMALLEST} are needed')
+        return data
+
+    @torch.no_grad()
+    def _forward(self, batch: Sequence[Crop]) -> Sequence[Any]:
+        try:
+            return self.model.test_step(pseudo_collate([crop.data for crop in batch]))
+        except torch.cuda.OutOfMemoryError as error:
+            raise UserError(
+                f'the GPU has too little memory for {len(batch)} pictures of {tuple(batch[0].shape[1:])} pixels; '
+                f'give a smaller --batch-size, or --tile WIDTHxHEIGHT'
+            ) from error
+
+    def _part(self, crop: Crop, sample: BaseDataElement) -> Any:
+        """What the collector takes of the model's result for one crop."""
+        if self.is_detector:
+            return sample.pred_instances
+        return sample.pred_sem_seg.data[0] if crop.count == 1 else sample.seg_logits.data
+
+    def _collector(self, crop: Crop, overlap: int) -> Any:
+        """What puts the crops of one picture together."""
+        if self.is_detector:
+            test = self.model.test_cfg
+            return BoxCollector(crop.picture.size, test.get('rcnn', test).get('nms') or DEFAULT_NMS)
+        if crop.count == 1:
+            return WholeLabels()
+        threshold = getattr(self.model.decode_head, 'threshold', 0.5)  # a cascade of heads has none
+        return LabelCanvas(crop.picture.size, overlap, threshold)
+
+    def _sample(self, picture: Picture, found: Any) -> BaseDataElement:
+        meta = dict(img_path=picture.path, ori_shape=picture.size)
+        if self.is_detector:
+            from mmdet.structures import DetDataSample
+
+            return DetDataSample(pred_instances=found, metainfo=meta)
+        from mmseg.structures import SegDataSample
+
+        return SegDataSample(pred_sem_seg=PixelData(data=found[None]), metainfo=meta)
+
+
+class WholeLabels:
+    """The model's own labels of a picture that is one crop."""
+
+    def add(self, box: Box, labels: torch.Tensor) -> None:
+        self.labels = labels.long().cpu()
+
+    def finish(self) -> torch.Tensor:
+        return self.labels
+
+
+def _batches(crops: Iterator[Crop], size: int) -> Iterator[list[Crop]]:
+    """Up to ``size`` crops that follow each other and whose inputs have one shape."""
+    batch: list[Crop] = []
+    for crop in crops:
+        if batch and (len(batch) == size or crop.shape != batch[0].shape):
+            yield batch
+            batch = []
+        batch.append(crop)
+    if batch:
+        yield batch

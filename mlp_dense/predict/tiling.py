@@ -1,0 +1,113 @@
+"""Big images by tiles: where the tiles lie, and how a segmentor's overlapping logits become one map without seams."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from mlp_dense.errors import UserError
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; the last two are exclusive
+SMALLEST = 32  # pixels; what the backbones need
+
+
+def check_tiling(tile: tuple[int, int] | None, overlap: int | None) -> int:
+    """The overlap in pixels: as given, or a quarter of the tile's shorter side.
+
+    Raises:
+        UserError: the tile is too small, or the overlap does not fit it.
+    """
+    if tile is None:
+        if overlap is not None:
+            raise UserError(f'overlap {overlap} needs a tile size; add --tile, for example --tile 512x512')
+        return 0
+    if min(tile) < SMALLEST:
+        raise UserError(f'tile {tile[0]}x{tile[1]} is too small; both sides must be {SMALLEST} pixels or more')
+    overlap = min(tile) // 4 if overlap is None else overlap
+    if not 0 <= overlap < min(tile):
+        raise UserError(f'overlap {overlap} must be 0 or more and less than the tile ({tile[0]}x{tile[1]})')
+    return overlap
+
+
+def tile_boxes(size: tuple[int, int], tile: tuple[int, int] | None, overlap: int) -> list[Box]:
+    """Tiles of equal size that cover an image, row by row, neighbours sharing at least ``overlap`` pixels.
+
+    Args:
+        size: (height, width) of the image in pixels.
+        tile: (width, height) in pixels; cut to the image where that is smaller. None: the whole image.
+        overlap: less than both sides of the tile.
+    """
+    height, width = size
+    tile_width, tile_height = (width, height) if tile is None else (min(tile[0], width), min(tile[1], height))
+    lefts, tops = _starts(width, tile_width, overlap), _starts(height, tile_height, overlap)
+    return [(left, top, left + tile_width, top + tile_height) for top in tops for left in lefts]
+
+
+def _starts(length: int, tile: int, overlap: int) -> list[int]:
+    """Evenly spread starts of tiles along one axis."""
+    if length <= tile:
+        return [0]
+    steps = math.ceil((length - overlap) / (tile - overlap)) - 1
+    return [i * (length - tile) // steps for i in range(steps + 1)]
+
+
+def tile_weight(box: Box, overlap: int) -> Tensor:
+    """(height, width) weights of one tile: 1 inside, falling to almost 0 at its edges over ``overlap`` pixels."""
+
+    def ramp(length: int) -> Tensor:
+        to_edge = torch.minimum(torch.arange(length), torch.arange(length - 1, -1, -1)) + 0.5
+        return (to_edge / max(overlap, 1)).clamp(max=1.0)
+
+    left, top, right, bottom = box
+    return ramp(bottom - top)[:, None] * ramp(right - left)
+
+
+class LabelCanvas:
+    """Averages the overlapping logits of an image's tiles, and keeps only the labels.
+
+    The logits of a whole big image would not fit into memory, so only one row of tiles is kept; tiles must come row by
+    row, as :func:`tile_boxes` gives them.
+    """
+
+    def __init__(self, size: tuple[int, int], overlap: int, threshold: float = 0.5):
+        """
+        Args:
+            size: (height, width) of the image in pixels.
+            overlap: of the tiles, in pixels.
+            threshold: of a segmentor with a single output, whose "logits" are probabilities; else
+                unused.
+        """
+        self.labels = torch.zeros(size, dtype=torch.int64)
+        self.overlap, self.threshold = overlap, threshold
+        self.top = 0
+        self.sum = self.weight = torch.zeros(0)
+
+    def add(self, box: Box, logits: Tensor) -> None:
+        """Add one tile's logits (C, height, width)."""
+        left, top, right, bottom = box
+        if not len(self.sum):
+            self.sum = logits.new_zeros(len(logits), bottom - top, self.labels.shape[1])
+            self.weight = logits.new_zeros(self.sum.shape[1:])
+        if top != self.top:
+            self._finish_rows(top - self.top)
+        weight = tile_weight(box, self.overlap).to(logits)
+        self.sum[:, :, left:right] += logits * weight
+        self.weight[:, left:right] += weight
+
+    def finish(self) -> Tensor:
+        """(H, W) labels of the whole image, int64, on the CPU."""
+        self._finish_rows(self.sum.shape[1])
+        return self.labels
+
+    def _finish_rows(self, count: int) -> None:
+        """Label the first ``count`` rows that are kept; further tiles begin below them."""
+        mean = self.sum[:, :count] / self.weight[:count]
+        labels = mean.argmax(0) if len(mean) > 1 else mean[0] > self.threshold
+        self.labels[self.top : self.top + count] = labels.to(self.labels)
+        for kept in (self.sum, self.weight):
+            rest = kept[..., count:, :].clone()
+            kept.zero_()
+            kept[..., : rest.shape[-2], :] = rest
+        self.top += count

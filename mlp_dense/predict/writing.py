@@ -1,0 +1,172 @@
+"""Predictions as files: overlays, an overlay video, label maps, and JSON in COCO's result format."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+from mmengine.structures import BaseDataElement
+from PIL import Image
+
+from mlp_dense.errors import UserError
+from mlp_dense.predict.drawing import draw_instances, draw_labels
+from mlp_dense.predict.inputs import Picture
+
+
+class Writer:
+    """Writes predictions below a folder; a context manager, since videos and JSON are complete only at the end.
+
+    - ``overlays/NAME.png``; of a video ``overlays/NAME.mp4``, of the same rate;
+    - with ``labels``, of a segmentor: ``labels/NAME.png``, one channel with the model's class index of every pixel; of
+      a video ``labels/NAME/000000.png`` and so on;
+    - with ``json_results``, of a detector: ``predictions.json``, a list in COCO's result format with every detection,
+      and ``dataset.json`` with the images and categories that its ids stand for.
+    """
+
+    def __init__(
+        self,
+        out_dir: str | os.PathLike,
+        meta: Mapping[str, Any],
+        is_detector: bool,
+        score_thr: float = 0.3,
+        json_results: bool = False,
+        labels: bool = False,
+    ):
+        """
+        Args:
+            out_dir: folder; made if it is not there.
+            meta: ``classes`` and ``palette`` of the model.
+            is_detector: else a segmentor.
+            score_thr: detections of a lower score are not drawn; JSON holds them.
+            json_results: see above.
+            labels: see above.
+
+        Raises:
+            UserError: the folder cannot be made, or the model gives no results of that kind.
+        """
+        if json_results and not is_detector:
+            raise UserError("--json: COCO's result format is for detectors; --labels writes a segmentor's label maps")
+        if labels and is_detector:
+            raise UserError('--labels: a detector gives no label maps; --json writes its boxes and masks')
+        self.out_dir, self.meta, self.is_detector, self.score_thr = Path(out_dir), meta, is_detector, score_thr
+        self.results = CocoResults(meta['classes']) if json_results else None
+        self.labels = labels
+        self.video: VideoFile | None = None
+        try:
+            self.out_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f'cannot make folder {out_dir} ({error.strerror}); give another --out-dir') from error
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._close_video()
+        if self.results is not None:
+            self.results.write(self.out_dir)
+
+    def write(self, picture: Picture, sample: BaseDataElement) -> None:
+        """Write one picture's prediction.
+
+        Raises:
+            UserError: a file cannot be written.
+        """
+        image = picture.image[..., ::-1]  # RGB
+        try:
+            if self.is_detector:
+                self._overlay(picture, draw_instances(image, sample, self.meta, self.score_thr))
+            else:
+                self._overlay(picture, draw_labels(image, sample, self.meta, picture.index is not None))
+            if self.labels:
+                labels = sample.pred_sem_seg.data[0].numpy()
+                kind = np.uint8 if len(self.meta['classes']) <= 256 else np.uint16
+                Image.fromarray(labels.astype(kind)).save(self._place('labels', f'{picture.name}.png'))
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f'cannot write below {self.out_dir} ({reason}); give another --out-dir') from error
+        if self.results is not None:
+            self.results.add(picture, sample)
+
+    def _overlay(self, picture: Picture, overlay: np.ndarray) -> None:
+        if picture.index is None:
+            Image.fromarray(overlay).save(self._place('overlays', f'{picture.name}.png'))
+            return
+        path = self._place('overlays', f'{picture.source.name}.mp4')
+        if self.video is None or self.video.path != path:
+            self._close_video()
+            self.video = VideoFile(path, overlay.shape[:2], picture.fps)
+        self.video.write(overlay)
+
+    def _place(self, *parts: str) -> Path:
+        path = self.out_dir.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _close_video(self) -> None:
+        if self.video is not None:
+            self.video.writer.release()
+            self.video = None
+
+
+class VideoFile:
+    """An MPEG-4 video of frames of one size."""
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float):
+        self.path = path
+        self.size = size[0] + size[0] % 2, size[1] + size[1] % 2  # MPEG-4 takes even sides only
+        code = cv2.VideoWriter.fourcc(*'mp4v')
+        self.writer = cv2.VideoWriter(str(path), code, fps or 25.0, self.size[::-1])
+        if not self.writer.isOpened():
+            raise UserError(f'cannot write video {path} with this OpenCV; predict the frames as images')
+
+    def write(self, frame: np.ndarray) -> None:
+        """Add a frame (height, width, 3), RGB."""
+        missing = [(0, new - old) for new, old in zip(self.size, frame.shape[:2], strict=True)]
+        self.writer.write(np.pad(frame, (*missing, (0, 0)), mode='edge')[..., ::-1])
+
+
+class CocoResults:
+    """Detections in COCO's result format, and the images and categories that they refer to.
+
+    An image named by a number, as COCO's are, has that id; others are numbered from 1 on. Category ids are the model's
+    class indices plus 1.
+    """
+
+    def __init__(self, classes: tuple[str, ...] | list[str]):
+        self.categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
+        self.images: list[dict[str, Any]] = []
+        self.results: list[dict[str, Any]] = []
+        self.used: set[int] = set()
+
+    def add(self, picture: Picture, sample: BaseDataElement) -> None:
+        height, width = picture.size
+        image_id = self._image_id(Path(picture.path).stem if picture.index is None else '')
+        self.images.append(dict(id=image_id, file_name=picture.path, height=height, width=width))
+        found = sample.pred_instances
+        boxes, scores, labels = found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist()
+        for i, (left, top, right, bottom) in enumerate(boxes):
+            box = [left, top, right - left, bottom - top]
+            result = dict(image_id=image_id, category_id=labels[i] + 1, bbox=box, score=scores[i])
+            if 'masks' in found:
+                mask = found.masks[i]
+                result['segmentation'] = dict(size=list(mask['size']), counts=mask['counts'].decode())
+            self.results.append(result)
+
+    def write(self, folder: Path) -> None:
+        """Write ``predictions.json`` and ``dataset.json``."""
+        dataset = dict(images=self.images, annotations=[], categories=self.categories)
+        for name, content in (('predictions', self.results), ('dataset', dataset)):
+            folder.joinpath(f'{name}.json').write_text(json.dumps(content), encoding='utf-8')
+
+    def _image_id(self, stem: str) -> int:
+        number = int(stem) if stem.isascii() and stem.isdigit() else 1
+        while number in self.used:
+            number += 1
+        self.used.add(number)
+        return number

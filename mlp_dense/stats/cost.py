@@ -1,0 +1,195 @@
+"""Parameters, multiply-accumulates and map sizes of a model, counted on the meta device: nothing is computed."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
+from typing import Any, ClassVar
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from mlp_dense.errors import UserError
+from mlp_dense.ops import prefer
+
+COUNTED = (
+    'GMACs are 10^9 multiply-accumulates of convolutions, linear layers and matrix products, for one image, as the '
+    'models are defined; faster equivalents may need fewer. Not counted: norms, activation functions, softmax, biases, '
+    'shifts, pooling, resizing, RoIAlign, NMS, and auxiliary heads, which only training uses (their parameters are '
+    'counted). A two-stage detector sees as many proposals and masks as its test_cfg allows: 1000 and 100 on COCO. '
+    'Activations are the numbers that the counted operations return.'
+)
+
+
+@dataclass(frozen=True)
+class Level:
+    """One map of a backbone."""
+
+    channels: int
+    stride: int
+    """Pixels of the image per cell."""
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a model, or a part of it."""
+
+    parameters: int
+    macs: int
+    """Multiply-accumulates; see ``COUNTED``."""
+    activations: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What one image of ``size`` (height, width) costs."""
+
+    size: tuple[int, int]
+    model: Cost
+    backbone: Cost
+    levels: tuple[Level, ...]
+    """Maps that the backbone returns."""
+
+
+def arch_stats(family: str, arch: str, size: tuple[int, int] | None = None) -> Stats:
+    """Of a classifier; its ``levels`` are the maps that the backbone returns with ``fork_feat=True`` by default.
+
+    Args:
+        family: type of the backbone, e.g. ``'CycleMLP'``.
+        arch: a name from its table.
+        size: height and width; by default those of the images that the weights are trained on.
+    """
+    with torch.device('meta'):
+        model = MODELS.build(dict(type=family, arch=arch)).eval()
+    size = size or (model.img_size, model.img_size)
+    with Counter() as counter:
+        stages = list(model.forward_stages(_image(size)))  # (B, H, W, C)
+        model.head(model.norm(stages[-1]).mean((1, 2)))
+    cost = Cost(_parameters(model), counter.macs, counter.activations)
+    strides = list(accumulate(model.archs[arch].get('strides', model.strides), mul))
+    levels = [(strides[index], stages[index].shape) for index in model.default_levels(len(stages))]
+    return Stats(size, cost, cost, tuple(Level(shape[3], stride, *shape[1:3]) for stride, shape in levels))
+
+
+def config_stats(cfg: Config, size: tuple[int, int] | None = None) -> Stats:
+    """Of the whole segmentor or detector of a config.
+
+    Args:
+        cfg: as :func:`mlp_dense.engine.config.load_config` returns it.
+        size: height and width; by default those of the config, see :func:`config_size`.
+
+    Raises:
+        UserError: the config has no model, names no size, or the size is too small.
+    """
+    if 'model' not in cfg:
+        raise UserError(f'config {cfg.filename} has no model')
+    size = size or config_size(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model).eval()
+    try:
+        with Counter() as counter:
+            maps = model.backbone(_image(size))
+            own = Cost(_parameters(model.backbone), counter.macs, counter.activations)
+            _run_heads(model, model.neck(maps) if model.with_neck else maps)
+    except ValueError as error:
+        raise UserError(f'images of {size[0]} x {size[1]} pixels do not fit {cfg.filename}: {error}') from error
+    cost = Cost(_parameters(model), counter.macs, counter.activations)
+    levels = zip(model.backbone.out_strides, maps, strict=True)
+    return Stats(size, cost, own, tuple(Level(x.shape[1], stride, *x.shape[2:]) for stride, x in levels))
+
+
+def config_size(cfg: Config) -> tuple[int, int]:
+    """Height and width of the images of a config: a segmentor's crops, a detector's largest test image, padded.
+
+    Raises:
+        UserError: the config tells neither.
+    """
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    if preprocessor.get('size'):
+        height, width = preprocessor['size']
+        return height, width
+    loader = cfg.get('test_dataloader') or {}
+    steps = loader.get('dataset', {}).get('pipeline', ())
+    scales = [step.scale for step in steps if step.get('type') == 'Resize' and 'scale' in step]
+    if not scales:
+        raise UserError(f'config {cfg.filename} tells no image size; name one with --size HEIGHT WIDTH')
+    multiple = preprocessor.get('pad_size_divisor', 1)
+    width, height = (math.ceil(edge / multiple) * multiple for edge in scales[-1])
+    return height, width
+
+
+def _image(size: tuple[int, int]) -> Tensor:
+    return torch.empty(1, 3, *size, device='meta')
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _run_heads(model: Any, maps: Any) -> None:
+    """What the heads compute for one image in a test, up to their raw outputs."""
+    if hasattr(model, 'decode_head'):
+        model.decode_head(maps)
+        return
+    if not hasattr(model, 'roi_head'):
+        model.bbox_head(maps)
+        return
+    model.rpn_head(maps)
+    # RoIAlign does not run on the meta device; what it returns has this shape.
+    roi = model.roi_head
+    parts = [(roi.bbox_roi_extractor, roi.bbox_head, model.test_cfg.rpn.max_per_img)]
+    if roi.with_mask:
+        parts.append((roi.mask_roi_extractor, roi.mask_head, model.test_cfg.rcnn.max_per_img))
+    for extractor, head, count in parts:
+        head(torch.empty(count, extractor.out_channels, *extractor.roi_layers[0].output_size))
+
+
+class Counter(TorchDispatchMode):
+    """Counts what is done inside ``with``, which runs on the meta device and as the models are defined.
+
+    PyTorch's own formulas; its FlopCounterMode also tries to take every other operation apart, which takes many times
+    longer where a definition handles channel by channel.
+
+    Attributes:
+        macs: multiply-accumulates so far.
+        activations: numbers that the counted operations have returned so far.
+    """
+
+    formulas: ClassVar[dict[Any, Any]] = FlopCounterMode(display=False).flop_registry
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = self.activations = 0
+
+    @property
+    def macs(self) -> int:
+        return self.flops // 2  # the formulas count a multiplication and an addition as two
+
+    def __enter__(self) -> Counter:
+        self.stack = ExitStack()
+        for context in (torch.device('meta'), torch.no_grad(), prefer('reference')):
+            self.stack.enter_context(context)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self.stack.close()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        formula = self.formulas.get(func.overloadpacket)
+        if formula is not None:
+            self.flops += formula(*args, **(kwargs or {}), out_val=result)
+            self.activations += result.numel()
+        return result

@@ -1,0 +1,101 @@
+"""Options of the command line: what is taken, what is refused, and what the message says."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from runs import ROOT
+
+from mlp_dense.engine.config import load_config
+from mlp_dense.errors import UserError
+
+UPERNET = str(ROOT / 'configs/upernet_cyclemlp_b2_ade20k.py')
+RETINANET = str(ROOT / 'configs/retinanet_cyclemlp_b2_coco.py')
+MASK_RCNN = str(ROOT / 'configs/mask_rcnn_cyclemlp_b2_coco.py')
+
+
+@pytest.mark.parametrize(('path', 'places'), [(UPERNET, 3), (RETINANET, 5), (MASK_RCNN, 5)])
+def test_data_root_moves_every_folder_and_annotation_file(path, places):
+    cfg = load_config(path, {'data_root': '/elsewhere'})
+    names = [f'{split}_{part}' for split in ('train', 'val', 'test') for part in ('dataloader', 'evaluator')]
+    text = str([cfg[name] for name in names if name in cfg])
+    assert text.count('/elsewhere') == places
+    assert 'data/' not in text
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'told'),
+    [
+        ('train_cfg.max_iter', 1, 'did you mean train_cfg.max_iters?'),
+        ('model.backbone.drop_path', 0.1, 'did you mean model.backbone.drop_path_rate?'),
+        ('batch_size', 1, 'did you mean train_dataloader.batch_size or'),
+        ('train_dataloader.dataset.pipeline.99.prob', 1, 'a list with the indices 0 to 6'),
+        ('model.backbone.arch.dims', 1, "model.backbone.arch is 'b2' and has no keys"),
+        ('optimizer.lr', 1, 'has no effect: optimizer is a variable of the config file'),
+        ('optimizer.lr', 1, 'set optim_wrapper.optimizer.lr'),
+        ('crop_size', (64, 64), 'set train_dataloader.dataset.pipeline.3.crop_size'),
+        ('optim_wrapper.optimizer.lr', 'fast', 'is a number in the config'),
+        ('model.backbone', 5, 'is a group of keys in the config'),
+        ('model.backbone.type', 'CycleMPL', 'mmseg knows nothing of this name'),
+        ('env_cfg.dist_cfg.bakend', 'gloo', 'did you mean env_cfg.dist_cfg.backend?'),
+    ],
+)
+def test_an_option_that_nothing_reads_is_refused(key, value, told):
+    with pytest.raises(UserError, match=re.escape(f'option {key}')) as error:
+        load_config(UPERNET, {key: value})
+    assert told in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('train_cfg.max_iters', 2),
+        ('model.backbone.with_cp', True),
+        ('model.backbone.init_cfg', None),
+        ('model.decode_head.loss_decode.avg_non_ignore', True),
+        ('model.decode_head.ignore_index', 0),  # an argument of the parent class
+        ('model.test_cfg.crop_size', (512, 512)),
+        ('optim_wrapper.clip_grad.max_norm', 1.0),  # the config has clip_grad=None or none at all
+        ('optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult', 10.0),
+        ('train_dataloader.drop_last', True),
+        ('train_dataloader.dataset.indices', 4),
+        ('train_dataloader.dataset.pipeline.4.prob', 0.0),
+        ('param_scheduler.1.power', 0.9),
+        ('load_from', 'some.pth'),
+        ('randomness.seed', 1),
+    ],
+)
+def test_an_option_that_something_reads_is_taken(key, value):
+    node = load_config(UPERNET, {key: value})
+    for name in key.split('.'):
+        node = node[int(name)] if isinstance(node, list) else node[name]
+    assert node == value
+
+
+def test_options_are_applied_in_order():
+    options = {'train_cfg.type': 'EpochBasedTrainLoop', 'train_cfg.max_epochs': 3}
+    assert load_config(UPERNET, options).train_cfg.max_epochs == 3
+    with pytest.raises(UserError, match='max_epochs'):
+        load_config(UPERNET, dict(reversed(options.items())))
+
+
+def test_configs_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match='does not exist'):
+        load_config('configs/upernet_cyclemlp_b9_ade20k.py')
+    for name, text in (
+        ('syntax', '_base_ = ['),
+        ('base', "_base_ = ['nowhere.py']"),
+        ('package', '_base_ = [__import__("nothing_here").x]'),
+    ):
+        path = tmp_path / f'{name}.py'
+        path.write_text(text)
+        with pytest.raises(UserError, match=str(path)) as error:
+            load_config(str(path))
+        assert '\n' not in str(error.value)
+
+
+def test_configs_are_read_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(RETINANET).model.type == 'RetinaNet'

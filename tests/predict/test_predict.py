@@ -1,0 +1,116 @@
+"""mlp_dense.predict and what it is made of: inputs, whole images and tiles, results."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from predicting import ALL_BOXES, level_of, make_checkpoint, make_pixels, noise
+from pycocotools import mask as coco_mask
+from runs import ROOT, run_script, small_config
+
+from mlp_dense import predict
+from mlp_dense.engine.images import ImageFileError
+from mlp_dense.predict import Predictor, find_sources
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    """Makes, once each, the checkpoint of a small config with random weights."""
+    folder = tmp_path_factory.mktemp('checkpoints')
+    return lambda name: make_checkpoint(name, folder)
+
+
+@pytest.fixture(scope='module')
+def pixels(tmp_path_factory):
+    """Config and checkpoint of the model of pixels."""
+    return make_pixels(tmp_path_factory.mktemp('pixels'))
+
+
+def test_from_python(pixels, tmp_path):
+    images = [noise(size, seed) for seed, size in enumerate([(70, 50), (64, 40), (64, 50)])]
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f'{i}.png')
+    samples = predict(*pixels, [tmp_path / '2.png', images[0][..., ::-1], f'{tmp_path}/[01].png'], batch_size=4)
+    assert [sample.img_path for sample in samples] == [
+        f'{tmp_path}/2.png',
+        'array',
+        f'{tmp_path}/0.png',
+        f'{tmp_path}/1.png',
+    ]
+    for sample, i in zip(samples, (2, 0, 0, 1), strict=True):
+        assert np.array_equal(sample.pred_sem_seg.data[0], level_of(images[i]))
+
+
+def test_from_python_an_unreadable_file_is_raised_or_handed_over(pixels, tmp_path):
+    (tmp_path / 'a.png').write_bytes(b'')
+    Image.fromarray(noise((70, 50))).save(tmp_path / 'b.png')
+    Image.fromarray(noise((70, 20))).save(tmp_path / 'c.png')
+    with pytest.raises(ImageFileError, match=r'a\.png cannot be decoded'):
+        predict(*pixels, tmp_path)
+    errors = []
+    samples = predict(*pixels, [tmp_path, tmp_path / 'none.png'], on_error=errors.append, out_dir=tmp_path / 'out')
+    assert [sample.img_path for sample in samples] == [f'{tmp_path}/b.png']
+    assert [path.name for path in (tmp_path / 'out/overlays').iterdir()] == ['b.png']
+    told = ' / '.join(map(str, errors))
+    assert 'none.png does not exist' in told and 'c.png is too small (70x20 pixels); 32 are needed' in told
+    assert len(errors) == 3
+
+
+def test_what_inputs_stand_for(tmp_path):
+    for name in ('b/x.png', 'b/deep/y.JPG', 'a/x.jpg', 'a/x.png', 'a/notes.txt', 'film.mp4'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_sources([tmp_path / 'b', str(tmp_path / 'a/*.[jp]*'), tmp_path / 'film.mp4', tmp_path / 'a/notes.txt'])
+    assert [source.name for source in found] == ['deep/y', 'x', 'x_2', 'x_3', 'film', 'notes']
+    assert [source.path.removeprefix(f'{tmp_path}/') for source in found] == [
+        'b/deep/y.JPG', 'b/x.png', 'a/x.jpg', 'a/x.png', 'film.mp4', 'a/notes.txt',
+    ]  # fmt: skip
+    assert [source.is_video for source in found] == [False] * 4 + [True, False]
+
+
+@pytest.mark.parametrize('name', ['upernet_cyclemlp', 'upernet_vip', 'mask_rcnn_cyclemlp', 'retinanet_cyclemlp'])
+def test_real_models_predict_by_tiles(name, checkpoint):
+    method, image = name.rpartition('_')[0], noise((171, 130))
+    options = dict([ALL_BOXES[method].split('=')]) if method in ALL_BOXES else {}
+    options = {key: float(value) for key, value in options.items()}
+    predictor = Predictor(ROOT / f'configs/{name}_shapes.py', checkpoint(name), options=options)
+    parts = []
+    ((_, sample),) = predictor.run(find_sources(image), 2, (96, 96), advance=parts.append)
+    assert parts == [pytest.approx(1 / 6)] * 6  # 3 x 2 tiles
+    assert sample.ori_shape == (130, 171)
+    if predictor.is_detector:
+        boxes = sample.pred_instances.bboxes
+        assert len(boxes) > 0
+        assert (boxes >= 0).all() and (boxes[:, [0, 2]] <= 171).all() and (boxes[:, [1, 3]] <= 130).all()
+        assert boxes[:, 2].max() > 96  # not only the first tile
+        assert (sample.pred_instances.scores.diff() <= 0).all()
+        for mask in sample.pred_instances.get('masks', []):
+            assert mask['size'] == [130, 171]
+    else:
+        assert sample.pred_sem_seg.data.shape == (1, 130, 171)
+
+
+def test_masks_survive_encoding(checkpoint):
+    options = {'model.test_cfg.rcnn.score_thr': 0.09}
+    predictor = Predictor(small_config('mask_rcnn'), checkpoint('mask_rcnn_cyclemlp'), options=options)
+    ((_, sample),) = predictor.run(find_sources(noise((97, 75))))
+    found = sample.pred_instances
+    areas = [int(coco_mask.area(mask)) for mask in found.masks]
+    assert len(areas) == len(found.bboxes) > 0 and max(areas) > 20
+
+
+def test_importing_the_package_imports_none_of_it():
+    code = (
+        'import sys, mlp_dense\n'
+        "assert not [name for name in sys.modules if name.startswith(('mmdet', 'mmseg', 'mlp_dense.engine'))]\n"
+        'from mlp_dense import predict\n'
+        "assert callable(predict) and not [name for name in sys.modules if name.startswith(('mmdet', 'mmseg'))]"
+    )
+    done = run_script(sys.executable, '-W', 'ignore', '-c', code)
+    assert done.code == 0, done.tail
+    assert done.output == ''

@@ -1,0 +1,246 @@
+"""tools/predict.py on generated images and videos: what it finds, what it writes, what it says of a user's mistake."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+
+import cv2
+import mmcv
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from predicting import ALL_BOXES, LEVELS, level_of, make_checkpoint, make_pixels, noise, read
+from pycocotools.coco import COCO
+from runs import ROOT, run_script, small_config
+
+from mlp_dense.datasets.shapes import CLASSES, PALETTE, make_shapes
+from mlp_dense.engine.config import load_config
+
+pytestmark = pytest.mark.slow
+
+spec = importlib.util.spec_from_file_location('predict_tool', ROOT / 'tools/predict.py')
+tool = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tool)
+
+VAL = 3  # images
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data')
+    make_shapes(root, train=1, val=VAL, size=(97, 75), seed=0)
+    return root
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    """Makes, once each, the checkpoint of a small config with random weights."""
+    folder = tmp_path_factory.mktemp('checkpoints')
+    return lambda name: make_checkpoint(name, folder)
+
+
+@pytest.fixture(scope='module')
+def pixels(tmp_path_factory):
+    """Config and checkpoint of the model of pixels."""
+    return make_pixels(tmp_path_factory.mktemp('pixels'))
+
+
+def run(*args):
+    return tool.main([str(arg) for arg in args])
+
+
+@pytest.fixture(scope='module')
+def json_run(shapes, checkpoint, tmp_path_factory):
+    """Mask R-CNN on a folder with a broken file, as a script: (what it printed, its folder, the folder it read)."""
+    folder, out = tmp_path_factory.mktemp('images'), tmp_path_factory.mktemp('out')
+    for path in (shapes / 'val2017').iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    whole = (shapes / 'images/training/ADE_train_00000001.jpg').read_bytes()
+    (folder / 'broken.jpg').write_bytes(whole[: len(whole) // 2])
+    args = (small_config('mask_rcnn'), checkpoint('mask_rcnn_cyclemlp'), folder, '--out-dir', out, '--json')
+    flags = ('--score-thr', 0.1, '--batch-size', 2, '--cfg-options', ALL_BOXES['mask_rcnn'])
+    return run_script(sys.executable, 'tools/predict.py', *args, *flags), out, folder
+
+
+def test_a_broken_file_is_reported_and_skipped(json_run):
+    done, out, folder = json_run
+    assert done.code == 1, done.tail
+    told = [line for line in done.output.splitlines() if line.startswith('skipped: ')]
+    assert len(told) == 1
+    assert f'image {folder}/broken.jpg cannot be decoded' in told[0]
+    assert f'{VAL} pictures predicted, in {out}/; 1 inputs skipped' in done.output
+    assert 'Traceback' not in done.output
+    assert len(list((out / 'overlays').iterdir())) == VAL
+
+
+def test_json_is_what_pycocotools_and_mmdet_say(json_run, checkpoint):
+    from mmdet.apis import inference_detector, init_detector
+
+    _, out, folder = json_run
+    truth = COCO(out / 'dataset.json')
+    results = truth.loadRes(str(out / 'predictions.json'))
+    assert sorted(image['file_name'] for image in truth.dataset['images']) == sorted(
+        str(path) for path in folder.glob('0*.jpg')
+    )
+    assert [category['name'] for category in truth.dataset['categories']] == list(CLASSES[1:])
+    config, options = load_config(str(small_config('mask_rcnn'))), ALL_BOXES['mask_rcnn'].split('=')
+    config.merge_from_dict({options[0]: float(options[1])})
+    model = init_detector(config, str(checkpoint('mask_rcnn_cyclemlp')), device='cpu')
+    for image in truth.dataset['images']:
+        found = inference_detector(model, image['file_name']).pred_instances
+        mine = results.loadAnns(results.getAnnIds(image['id']))
+        assert len(mine) == len(found) > 0
+        assert (image['width'], image['height']) == (97, 75)
+        assert str(image['id']) == image['file_name'].rpartition('/')[2].lstrip('0').removesuffix('.jpg')
+        corners = torch.tensor([one['bbox'] for one in mine])
+        corners[:, 2:] += corners[:, :2]
+        torch.testing.assert_close(corners, found.bboxes, rtol=0, atol=1e-3)
+        torch.testing.assert_close(torch.tensor([one['score'] for one in mine]), found.scores, rtol=0, atol=1e-5)
+        assert [one['category_id'] - 1 for one in mine] == found.labels.tolist()
+        masks = np.stack([results.annToMask(one) for one in mine])
+        assert (masks != found.masks.numpy()).mean() < 1e-4
+
+
+def test_overlays_of_a_detector_show_the_boxes(json_run):
+    _, out, _ = json_run
+    results = json.loads((out / 'predictions.json').read_text())
+    for image in json.loads((out / 'dataset.json').read_text())['images']:
+        overlay = read(out / f'overlays/{image["id"]:012}.png')
+        assert overlay.shape == (600, 776, 3)  # enlarged, so that names can be read
+        before = cv2.resize(mmcv.imread(image['file_name'])[..., ::-1], (776, 600), interpolation=cv2.INTER_CUBIC)
+        changed = np.abs(overlay.astype(int) - before).max(-1) > 30
+        box = max((r for r in results if r['image_id'] == image['id']), key=lambda r: r['score'])['bbox']
+        left, top = (min(int(value * 8), limit) for value, limit in zip(box[:2], (770, 590), strict=True))
+        assert changed[top : top + 24, left : left + 60].mean() > 0.3  # name and score stand there
+        assert 0.02 < changed.mean() < 0.98
+
+
+@pytest.mark.parametrize('family', ['cyclemlp', 'vip'])
+def test_label_maps_are_the_argmax_of_the_model(family, shapes, checkpoint, tmp_path):
+    from mmseg.apis import inference_model, init_model
+
+    config, weights = ROOT / f'configs/upernet_{family}_shapes.py', checkpoint(f'upernet_{family}')
+    images = shapes / 'images/validation'
+    assert run(config, weights, images, '--out-dir', tmp_path, '--labels', '--batch-size', 2) == 0
+    model = init_model(load_config(str(config)), str(weights), device='cpu')
+    for path in images.iterdir():
+        logits = inference_model(model, str(path)).seg_logits.data
+        labels = read(tmp_path / f'labels/{path.stem}.png')
+        assert labels.shape == (75, 97)
+        assert len(np.unique(labels)) > 1
+        assert (labels != logits.argmax(0).numpy()).mean() < 1e-3  # a batch may round otherwise
+    assert len(list((tmp_path / 'overlays').iterdir())) == VAL
+
+
+def test_overlays_of_a_segmentor_have_a_legend_of_the_classes_present(shapes, checkpoint, tmp_path, monkeypatch):
+    written = []
+    draw = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(ImageDraw.ImageDraw, 'text', lambda *a, **k: (written.append(a[2]), draw(*a, **k)))
+    image = shapes / 'images/validation/ADE_val_00000001.jpg'
+    config = small_config('upernet')
+    assert run(config, checkpoint('upernet_cyclemlp'), image, '--out-dir', tmp_path, '--labels') == 0
+    shares = np.bincount(read(tmp_path / f'labels/{image.stem}.png').ravel(), minlength=len(CLASSES)) / (97 * 75)
+    assert len(written) == (shares > 0).sum() > 1
+    for name, share in zip(CLASSES, shares, strict=True):
+        told = [text for text in written if text.startswith(f'{name}  ')]
+        assert told == ([f'{name}  {share:.0%}' if share >= 0.01 else f'{name}  < 1%'] if share else [])
+    overlay = read(tmp_path / f'overlays/{image.stem}.png')
+    panel = overlay[:, 776:]
+    assert overlay.shape[0] == 600 and panel.shape[1] > 100
+    for color, share in zip(PALETTE, shares, strict=True):
+        squares = (panel == color).all(-1).sum()
+        assert squares > 100 if share else squares < 50  # greys are also in the letters' edges
+    assert (panel == 0).all(-1).sum() > 100  # the letters
+    picture = cv2.resize(mmcv.imread(image)[..., ::-1], (776, 600), interpolation=cv2.INTER_CUBIC)
+    labels = cv2.resize(read(tmp_path / f'labels/{image.stem}.png'), (776, 600), interpolation=cv2.INTER_NEAREST)
+    expected = 0.5 * picture + 0.5 * np.array(PALETTE)[labels]
+    assert np.abs(overlay[:, :776] - expected).max() <= 1
+
+
+@pytest.mark.parametrize('size', [(97, 75), (150, 64), (64, 64), (40, 201), (131, 130)], ids=str)
+def test_tiles_give_what_the_whole_image_gives(size, pixels, tmp_path):
+    image = noise(size)
+    Image.fromarray(image).save(tmp_path / 'image.png')
+    flags = ('--tile', '64x48', '--overlap', 17, '--batch-size', 3)
+    assert run(*pixels, tmp_path / 'image.png', '--out-dir', tmp_path, '--labels', *flags) == 0
+    labels = read(tmp_path / 'labels/image.png')
+    assert np.array_equal(labels, level_of(image))
+    assert len(np.unique(labels)) > 6
+
+
+def write_video(path, frames, size=(96, 64)):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), 5, size)
+    for i in range(frames):
+        writer.write(np.full((size[1], size[0], 3), 20 * i, np.uint8))
+    writer.release()
+
+
+def test_frames_of_a_video_stay_in_order(pixels, tmp_path):
+    write_video(tmp_path / 'clip.mp4', LEVELS)
+    assert run(*pixels, tmp_path / 'clip.mp4', '--out-dir', tmp_path, '--labels', '--batch-size', 5) == 0
+    frames = sorted((tmp_path / 'labels/clip').iterdir())
+    assert [path.name for path in frames] == [f'{i:06}.png' for i in range(LEVELS)]
+    assert [int(np.median(read(path))) for path in frames] == list(range(LEVELS))
+    with mmcv.VideoReader(str(tmp_path / 'overlays/clip.mp4')) as overlay:
+        assert overlay.fps == 5
+        grey = [frame[:600, :900].mean() for frame in overlay]
+    assert len(grey) == LEVELS
+    assert (np.diff(grey) > 10).all()
+
+
+def test_a_video_that_cannot_be_read_is_skipped(pixels, tmp_path, capfd):
+    write_video(tmp_path / 'clip.mp4', 4)
+    whole = (tmp_path / 'clip.mp4').read_bytes()
+    (tmp_path / 'cut.mp4').write_bytes(whole[: len(whole) // 2])
+    assert run(*pixels, tmp_path / 'cut.mp4', tmp_path / 'clip.mp4', '--out-dir', tmp_path / 'out') == 1
+    assert f'skipped: video {tmp_path}/cut.mp4 cannot be decoded' in capfd.readouterr().err
+    assert [path.name for path in (tmp_path / 'out/overlays').iterdir()] == ['clip.mp4']
+
+
+@pytest.mark.parametrize(
+    ('change', 'flags', 'told'),
+    [
+        ({'config': 'configs/none.py'}, '', 'config configs/none.py does not exist'),
+        ({'checkpoint': 'none.pth'}, '', 'checkpoint none.pth does not exist'),
+        ({'checkpoint': 'setup.py'}, '', 'checkpoint setup.py is not a complete PyTorch file'),
+        ({'config': 'configs/semfpn_cyclemlp_shapes.py'}, '', 'does not fit config configs/semfpn_cyclemlp_shapes.py'),
+        ({'images': '{images}/*.bmp'}, '', 'stand for no image and no video'),
+        ({}, '--device nonsense', 'device nonsense cannot be used'),
+        ({}, '--overlap 8', 'overlap 8 needs a tile size'),
+        ({}, '--tile 64x64 --overlap 64', 'less than the tile (64x64)'),
+        ({}, '--tile 64x31', 'tile 64x31 is too small'),
+        ({}, '--batch-size 0', 'batch size 0 must be 1 or more'),
+        ({}, '--json', '--labels writes'),
+        ({}, '--out-dir setup.py', 'cannot make folder setup.py'),
+        ({}, '--cfg-options model.backbone.token_grip=window', 'model.backbone'),
+    ],
+)
+def test_what_the_user_can_mend_is_told_in_one_line(change, flags, told, shapes, checkpoint, tmp_path, capfd):
+    images = str(shapes / 'images/validation')
+    args = {'config': small_config('upernet'), 'checkpoint': checkpoint('upernet_cyclemlp'), 'images': images, **change}
+    args['images'] = args['images'].format(images=images)
+    out = () if '--out-dir' in flags else ('--out-dir', tmp_path)
+    assert run(*args.values(), *out, *flags.split()) == 2
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith('error: ')]
+    assert len(errors) == 1
+    assert told in errors[0]
+    assert not (tmp_path / 'overlays').exists()
+
+
+def test_below_the_score_nothing_is_drawn(shapes, checkpoint, tmp_path, capfd):
+    args = (small_config('retinanet'), checkpoint('retinanet_cyclemlp'), shapes / 'val2017', '--out-dir', tmp_path)
+    assert run(*args, '--labels') == 2
+    assert '--json writes its boxes' in capfd.readouterr().err
+    assert run(*args, '--score-thr', 1) == 0
+    for path in (shapes / 'val2017').iterdir():
+        picture = cv2.resize(mmcv.imread(path)[..., ::-1], (776, 600), interpolation=cv2.INTER_CUBIC)
+        assert np.abs(read(tmp_path / f'overlays/{path.stem}.png').astype(int) - picture).max() <= 2
+
+
+def test_bad_arguments_end_in_a_usage_error(capsys):
+    with pytest.raises(SystemExit, match='2'):
+        run('config', 'checkpoint', 'image', '--tile', '512')
+    assert "'512' is not of the form WIDTHxHEIGHT" in capsys.readouterr().err

@@ -1,0 +1,189 @@
+"""What a report is computed from, on cases small enough to be checked by hand."""
+
+from __future__ import annotations
+
+import html
+import json
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from runs import small_config
+
+from mlp_dense.engine.config import load_config
+from mlp_dense.errors import UserError
+from mlp_dense.report.build import judge
+from mlp_dense.report.page import render
+from mlp_dense.report.results import ClassRow, confused, extremes
+
+WIDTH, HEIGHT = 100, 60
+A, B, C, EMPTY, CROWD = (10, 10, 20, 20), (50, 10, 20, 20), (72, 32, 20, 25), (12, 40, 20, 15), (0, 0, 90, 50)
+CLASSES = ('zebra', 'kite', 'donut')
+
+
+def corners(box):
+    x, y, w, h = box
+    return [x, y, x + w, y + h]
+
+
+def annotation(number, image, label, box, crowd=0):
+    x, y, right, bottom = corners(box)
+    outline = [x, y, right, y, right, bottom, x, bottom]
+    place = {'bbox': list(box), 'area': box[2] * box[3], 'segmentation': [outline]}
+    return {'id': number, 'image_id': image, 'category_id': 5 + label, 'iscrowd': crowd, **place}
+
+
+def prediction(image, *found, with_masks=True):
+    """As mmdet dumps it; ``found`` are (label, score, box), the masks are the boxes."""
+    from mmdet.structures.mask import encode_mask_results
+
+    boxes = [corners(box) for _, _, box in found]
+    masks = np.zeros((len(boxes), HEIGHT, WIDTH), bool)
+    for mask, (x, y, right, bottom) in zip(masks, boxes, strict=True):
+        mask[y:bottom, x:right] = True
+    instances = {
+        'bboxes': torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        'labels': torch.tensor([label for label, _, _ in found], dtype=torch.long),
+        'scores': torch.tensor([score for _, score, _ in found]),
+        'masks': encode_mask_results(masks),
+    }
+    if not with_masks:
+        del instances['masks']
+    return {'img_id': image, 'ori_shape': (HEIGHT, WIDTH), 'pred_instances': instances}
+
+
+FOUND = {
+    # Right; wrong class; nothing there; right class, but the object is taken already; too unsure.
+    1: [(0, 0.9, A), (1, 0.8, B), (0, 0.6, EMPTY), (0, 0.35, B), (0, 0.2, C)],
+    2: [],
+    3: [(2, 0.9, A)],  # inside a crowd: neither right nor wrong
+}
+
+
+def results(folder, found, with_masks=True):
+    """Judged predictions of three images."""
+    for number in FOUND:
+        Image.new('RGB', (WIDTH, HEIGHT), (40, 90, 160)).save(folder / f'{number}.png')
+    truth = {
+        'images': [{'id': k, 'file_name': f'{k}.png', 'width': WIDTH, 'height': HEIGHT} for k in FOUND],
+        'categories': [{'id': 5 + k, 'name': name} for k, name in enumerate(CLASSES)],
+        'annotations': [
+            *(annotation(1 + k, 1, label, box) for k, (label, box) in enumerate([(0, A), (0, B), (1, C)])),
+            annotation(4, 3, 2, CROWD, crowd=1),
+        ],
+    }
+    (folder / 'truth.json').write_text(json.dumps(truth))
+    with (folder / 'found.pkl').open('wb') as file:
+        pickle.dump([prediction(k, *boxes, with_masks=with_masks) for k, boxes in found.items()], file)
+    cfg = load_config(str(small_config('mask_rcnn')))
+    metainfo = dict(classes=CLASSES, palette=[(250, 0, 0), (0, 250, 0), (0, 0, 250)])
+    place = dict(data_root='', ann_file=str(folder / 'truth.json'), data_prefix=dict(img=str(folder)))
+    cfg.test_dataloader.dataset.update(metainfo=metainfo, **place)
+    cfg.test_evaluator.update(ann_file=str(folder / 'truth.json'), metric=['bbox', 'segm'] if with_masks else 'bbox')
+    return judge(cfg, folder / 'found.pkl', 0.3)
+
+
+@pytest.fixture(scope='module')
+def judged(tmp_path_factory):
+    return results(tmp_path_factory.mktemp('found'), FOUND)
+
+
+def test_boxes_and_objects_are_paired_once_and_by_score(judged):
+    assert judged.confusion_names == [*CLASSES, 'nothing']
+    assert judged.confusion.tolist() == [
+        [1, 1, 0, 0],  # zebra: one found, one taken for a kite
+        [0, 0, 0, 1],  # kite: missed
+        [0, 0, 0, 0],  # donut: there is only a crowd
+        [2, 0, 0, 0],  # nothing: a box on no object, and the second box on one
+    ]
+    assert judged.scores[0] == pytest.approx(200 / 7)  # 2 * 1 / (3 objects + 4 boxes)
+    assert np.isnan(judged.scores[1:]).all()
+
+
+def test_figures_of_every_class(judged):
+    assert judged.columns == ('Box AP', 'Mask AP', 'Recall', 'Precision')
+    rows = {row.name: (row.count, row.percent) for row in judged.rows}
+    assert rows == {
+        # Precision 1 up to a recall of 0.5, then 2/3, at 101 places: the AP of right, wrong, right.
+        'zebra': ('2', pytest.approx((83.5, 83.5, 50, 100 / 3))),
+        'kite': ('1', (0, 0, 0, 0)),
+        'donut': ('0', (None, None, None, None)),
+    }
+    assert judged.metrics['Box AP'] == judged.metrics['Mask AP'] == pytest.approx(83.5 / 2, abs=0.06)
+
+
+@pytest.mark.parametrize('with_masks', [True, False])
+def test_pictures_show_what_was_there_and_what_was_found(with_masks, tmp_path):
+    drawn = results(tmp_path, FOUND, with_masks).pictures(0)
+    image = drawn['Image']
+    scale = 4  # 100 pixels are brought to at least 360
+    assert image.shape == (scale * HEIGHT, scale * WIDTH, 3)
+    for title, boxes in (('Truth', (A, B, C)), ('Prediction', (A, B, EMPTY))):
+        changed = abs(drawn[title].astype(int) - image).max(-1) > 30
+        for box in (A, B, C, EMPTY):
+            x, y, right, bottom = (scale * edge for edge in corners(box))
+            assert changed[bottom - 20, right] == (box in boxes)  # on the right edge
+            assert changed[bottom - 20, right - 20] == (box in boxes and with_masks)
+            assert not changed[y - 8, right + 8]
+
+
+def test_a_detector_that_finds_nothing(tmp_path):
+    judged = results(tmp_path, {number: [] for number in FOUND})
+    assert judged.metrics['Box AP'] is None
+    assert judged.confusion[:, -1].tolist() == [2, 1, 0, 0]
+    assert judged.confusion.sum() == 3
+    assert judged.scores[0] == 0
+    assert (judged.pictures(0)['Prediction'] == judged.pictures(0)['Image']).all()
+
+
+def test_an_evaluator_without_annotations_is_refused(tmp_path):
+    (tmp_path / 'x').mkdir()
+    results(tmp_path, FOUND)
+    cfg = load_config(str(small_config('retinanet')))
+    place = dict(data_root='', ann_file=str(tmp_path / 'truth.json'), data_prefix=dict(img=str(tmp_path)))
+    cfg.test_dataloader.dataset.update(metainfo=dict(classes=CLASSES, palette=[(1, 2, 3)] * 3), **place)
+    cfg.test_evaluator = dict(type='VOCMetric')
+    with pytest.raises(UserError, match='needs a CocoMetric with an ann_file'):
+        judge(cfg, tmp_path / 'found.pkl', 0.3)
+
+
+def test_best_and_worst_do_not_overlap():
+    nan = float('nan')
+    assert extremes([3, 9, nan, 1, 5], 1) == ([1], [3])
+    assert extremes([3, 9, nan, 1, 5], 2) == ([1, 4], [3, 0])
+    assert extremes([3, 9, nan, 1, 5], 9) == ([1, 4], [3, 0])
+    assert extremes([3, 9, 5], 9) == ([1, 2], [0])
+    assert extremes([nan, 7], 3) == ([1], [])
+    assert extremes([3, 9], 0) == ([], [])
+
+
+def test_mistakes_are_shares_of_their_truth():
+    counts = np.array([[90, 10, 0], [1, 0, 1]])  # two classes; the third column is nothing
+    assert confused(counts, ['a', 'b', 'nothing']) == [('b', 'a', 50.0), ('b', 'nothing', 50.0), ('a', 'b', 10.0)]
+    assert counts[0, 0] == 90
+
+
+class Judged:
+    """Results as a page needs them, of many classes with awkward names."""
+
+    count_name, columns, score_name, score_note, confusion_note = 'Pixels', ('IoU',), 'mIoU', 'the mean IoU', ''
+    names, scores, metrics = [], [], {'mIoU': None}
+
+    def __init__(self, number):
+        self.confusion_names = [f'<b>{k}</b>' for k in range(number)]
+        self.rows = [ClassRow(name, (1, 2, 3), '1', (50.0,)) for name in self.confusion_names]
+        self.confusion = np.eye(number, dtype=int)
+
+
+@pytest.mark.parametrize(('number', 'is_table'), [(3, True), (150, False)])
+def test_names_are_escaped_and_a_large_matrix_is_a_picture(number, is_table):
+    tables = {'Configuration': [('Model', '<i>')], 'Speed and memory': [], 'Environment': []}
+    page = render('<script>', Judged(number), None, tables, 'a < b', 2)
+    assert '<b>0' not in page and '<script>' not in page and '<i>' not in page
+    assert '&lt;b&gt;0&lt;/b&gt;' in page
+    assert len(re.findall(r'title="<b>\d+</b> as <b>\d+</b>: [01]"', html.unescape(page))) == (9 if is_table else 0)
+    assert page.count('<img') == (0 if is_table else 1)
+    assert 'no records of a training' in page

@@ -1,0 +1,188 @@
+"""Two gloo processes on CPU through tools/dist_train.sh and dist_test.sh do what one process does."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from runs import ROOT, options, run_script, run_tool, still
+
+from mlp_dense.datasets.shapes import CLASSES, make_shapes
+
+pytestmark = pytest.mark.slow
+
+TRAIN, VAL = 8, 5  # images; an odd number to validate
+BATCH = 4  # over all processes
+
+CONFIG = """
+_base_ = '{root}/configs/{method}_cyclemlp_shapes.py'
+custom_imports = dict(imports=['mlp_dense', 'distributed_probe'], allow_failed_imports=False)
+custom_hooks = [dict(type='ProbeHook', out='{out}')]
+val_evaluator = [{evaluator}, dict(type='CountMetric')]
+test_evaluator = val_evaluator
+"""
+EVALUATOR = {
+    'semfpn': "dict(type='IoUMetric', iou_metrics=['mIoU'])",
+    'retinanet': "dict(type='CocoMetric', ann_file='{data}/annotations/instances_val2017.json', metric=['bbox'])",
+}
+
+# The same for any number of processes: no statistics over the images of one process.
+SEGMENTOR = {
+    'train_cfg.max_iters': 4,
+    'train_cfg.val_interval': 4,
+    'model.decode_head.norm_cfg.type': 'GN',
+    'model.decode_head.norm_cfg.num_groups': 8,
+    'param_scheduler.0.end': 2,
+}
+DETECTOR = {
+    'train_cfg.max_epochs': 2,
+    'train_cfg.val_interval': 2,
+    'model.test_cfg.score_thr': 0.0,
+    'param_scheduler.0.end': 2,
+}
+SETTINGS = {'semfpn': SEGMENTOR, 'retinanet': DETECTOR}
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    """Generated data in which every training image has the same boxes, each image other classes in them.
+
+    RetinaNet divides its loss by the number of positive anchors in the process's own batch. Only with equal numbers is
+    the mean over two processes the loss of one.
+    """
+    root = tmp_path_factory.mktemp('data')
+    make_shapes(root, train=TRAIN, val=VAL, size=64, seed=0)
+    path = root / 'annotations/instances_train2017.json'
+    record = json.loads(path.read_text())
+    kinds = [category['id'] for category in record['categories'] if category['name'] in CLASSES]
+    boxes = [(6, 8, 24, 20), (34, 30, 26, 28)]
+    record['annotations'] = [
+        annotation(1 + 2 * i + j, image['id'], kinds[(3 * i + j) % len(kinds)], box)
+        for i, image in enumerate(record['images'])
+        for j, box in enumerate(boxes)
+    ]
+    path.write_text(json.dumps(record))
+    return root
+
+
+def annotation(number, image, category, box):
+    x, y, w, h = box
+    corners = [x, y, x + w, y, x + w, y + h, x, y + h]
+    place = {'bbox': box, 'area': w * h, 'segmentation': [corners]}
+    return {'id': number, 'image_id': image, 'category_id': category, 'iscrowd': 0, **place}
+
+
+def write_config(folder: Path, method: str, data: Path) -> Path:
+    path = folder / f'{method}.py'
+    evaluator = EVALUATOR[method].format(data=data)
+    path.write_text(CONFIG.format(root=ROOT, method=method, out=folder / 'found.json', evaluator=evaluator))
+    return path
+
+
+def arguments(method, folder, data, processes, **more):
+    settings = {
+        'data_root': data,
+        'train_dataloader.batch_size': BATCH // processes,
+        **still(method),
+        **SETTINGS[method],
+        **more,
+    }
+    return ['--work-dir', folder, *options(settings)]
+
+
+def with_processes(script, *args):
+    """``tools/<script>.sh ARGS`` on a free port."""
+    return run_script('bash', f'tools/{script}.sh', *args, PORT=str(free_port()), PYTHON=sys.executable)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope='module', params=['semfpn', 'retinanet'])
+def runs(request, shapes, tmp_path_factory):
+    """For one method: (folder, what was printed, what the probe found) with one process and with two."""
+    method, both = request.param, []
+    for processes in (1, 2):
+        folder = tmp_path_factory.mktemp(f'{method}{processes}')
+        config = write_config(folder, method, shapes)
+        args = [*arguments(method, folder, shapes, processes), 'randomness.seed=0']
+        done = run_tool('train', config, *args) if processes == 1 else with_processes('dist_train', config, 2, *args)
+        assert done.code == 0, done.tail
+        both.append((folder, done, json.loads((folder / 'found.json').read_text())))
+    return method, *both
+
+
+def test_losses_are_those_of_one_process_with_the_same_global_batch(runs):
+    _, (_, _, one), (_, _, two) = runs
+    assert (len(one['processes']), len(two['processes'])) == (1, 2)
+    assert len(one['losses']) == 4
+    assert two['losses'] == pytest.approx(one['losses'], rel=1e-4)
+    assert len(set(one['losses'])) == 4
+    assert two['backend'] == 'gloo'
+
+
+def test_both_processes_end_with_the_same_weights(runs):
+    _, _, (_, _, two) = runs
+    (first, second) = two['processes']
+    assert (first['rank'], second['rank']) == (0, 1)
+    assert first['digest'] == second['digest']
+
+
+def test_every_validation_image_counts_once(runs):
+    _, (_, one, _), (_, two, _) = runs
+    for processes, done in ((1, one), (2, two)):
+        metrics = done.metrics('val')
+        assert float(metrics['count/images']) == float(metrics['count/different']) == VAL
+        assert float(metrics['count/processes']) == processes
+
+
+@pytest.mark.parametrize('runs', ['semfpn'], indirect=True)
+def test_testing_with_two_processes_gives_the_metrics_of_one(runs, shapes, tmp_path):
+    method, _, (folder, _, _) = runs
+    config = write_config(tmp_path, method, shapes)
+    args = arguments(method, tmp_path, shapes, 2)
+    two = with_processes('dist_test', config, folder / 'iter_4.pth', 2, *args).metrics('test')
+    one = run_tool('test', config, folder / 'iter_4.pth', *args).metrics('test')
+    assert (two.pop('count/processes'), one.pop('count/processes')) == ('2', '1')
+    assert two == one
+    assert float(one['mIoU']) > 0
+
+
+def test_sync_bn_falls_back_on_cpu(shapes, tmp_path):
+    config = write_config(tmp_path, 'semfpn', shapes)
+    settings = {'data_root': shapes, 'train_dataloader.batch_size': 2, 'train_cfg.max_iters': 1}
+    done = with_processes('dist_train', config, 2, '--work-dir', tmp_path, '--no-validate', *options(settings))
+    assert done.code == 0, done.tail
+    assert 'SyncBN layers become BN layers' in done.output
+    found = json.loads((tmp_path / 'found.json').read_text())
+    assert found['layers'] == ['BatchNorm2d']
+
+
+@pytest.mark.parametrize('script', ['dist_train', 'dist_test', 'slurm_train'])
+def test_a_script_without_its_arguments_tells_the_usage(script):
+    done = run_script('bash', f'tools/{script}.sh')
+    assert done.code == 2
+    assert done.output.startswith(f'usage: tools/{script}.sh ')
+
+
+def test_an_error_of_the_user_is_told_as_in_one_process(shapes, tmp_path):
+    config = write_config(tmp_path, 'semfpn', shapes)
+    done = with_processes('dist_train', config, 2, '--cfg-options', 'train_cfg.max_iter=2')
+    assert done.code == 2
+    assert 'Traceback' not in done.output
+    assert 'did you mean train_cfg.max_iters?' in done.output.splitlines()[-1]
+
+
+def test_a_defect_keeps_its_traceback(tmp_path):
+    script = tmp_path / 'defect.py'
+    script.write_text("raise RuntimeError('not the user')")
+    done = run_script(sys.executable, 'tools/_launch.py', '--nproc_per_node', 2, '--master_port', free_port(), script)
+    assert done.code == 1
+    assert 'Traceback' in done.output
+    assert 'RuntimeError: not the user' in done.output

@@ -1,0 +1,123 @@
+"""Compare the families, and the ways in which grid-tied ones meet another grid, on Shapes: UperNet mIoU.
+
+Every family is trained once per seed at the size of its grid. There all ways are the same, so one test counts for all;
+elsewhere each is tested on the same weights. Results are kept in WORK_DIR/results.json after every test, and what is
+there is not run again; several processes with different seeds may share a work dir.
+
+Example:
+    python tools/dev/compare_token_grids.py --iters 700 --seeds 0 1 2
+    python tools/dev/compare_token_grids.py --markdown
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+
+from mlp_dense.engine.runner import read_config, test
+from mlp_dense.errors import UserError, user_errors
+from mlp_dense.layers import TOKEN_GRIDS
+
+FAMILIES = {'cyclemlp': 'CycleMLP', 'vip': 'VisionPermutator', 'dynamixer': 'DynaMixer', 'raftmlp': 'RaftMLP'}
+FAMILIES['mlpmixer'] = 'MLPMixer'
+TRAINED = '160 x 160'
+SIZES = {TRAINED: (1.0, 1.0), '240 x 240': (1.5, 1.5), '160 x 240': (1.5, 1.0)}  # name -> factors (width, height)
+ANY = '-'  # where the way makes no difference
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--iters', type=int, default=700, help='training iterations of every run')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/compare_token_grids'))
+    parser.add_argument('--markdown', action='store_true', help='print the table of the results so far and stop')
+    return parser.parse_args(argv)
+
+
+def ways_of(family: str, size: str) -> tuple[str, ...]:
+    """Values of ``token_grid`` that differ; CycleMLP is tied to no grid."""
+    return (ANY,) if family == 'cyclemlp' or size == TRAINED else TOKEN_GRIDS
+
+
+def runs(args: argparse.Namespace) -> Iterator[tuple[str, int, str, str]]:
+    """Family, seed, way and size of every result."""
+    for seed, family in product(args.seeds, FAMILIES):
+        for size in SIZES:
+            yield from ((family, seed, way, size) for way in ways_of(family, size))
+
+
+def train(args: argparse.Namespace, family: str, seed: int) -> Path:
+    """The checkpoint of one training, made now if it is not there."""
+    folder = args.work_dir / f'{family}_{args.iters}_{seed}'
+    checkpoint = folder / f'iter_{args.iters}.pth'
+    if not checkpoint.exists():
+        options = (f'train_cfg.max_iters={args.iters}', f'param_scheduler.1.end={args.iters}')
+        options = (*options, f'default_hooks.checkpoint.interval={args.iters}')
+        config = f'configs/upernet_{family}_shapes.py'
+        command = ('--work-dir', str(folder), '--seed', str(seed), '--no-validate', '--cfg-options')
+        run = [sys.executable, 'tools/train.py', config, *command, *options]
+        print(f'\n$ {" ".join(run)}', flush=True)
+        if subprocess.run(run).returncode:
+            raise UserError(f'training {family} failed; see the message above. Results so far are kept')
+    return checkpoint
+
+
+def measure(checkpoint: Path, family: str, way: str, size: str) -> float:
+    """mIoU of a checkpoint with one way at one size."""
+    width, height = SIZES[size]
+    options = {'test_dataloader.dataset.pipeline.1.scale_factor': (width, height)}
+    if way != ANY:
+        options['model.backbone.token_grid'] = way
+    args = argparse.Namespace(config=f'configs/upernet_{family}_shapes.py', cfg_options=options)
+    args.work_dir, args.launcher, args.local_rank = str(checkpoint.parent / f'{way}_{width}_{height}'), 'none', 0
+    return float(test(read_config(args), str(checkpoint))['mIoU'])
+
+
+def markdown(results: dict[str, float], args: argparse.Namespace) -> str:
+    """Mean and spread (largest minus smallest) over the seeds that are there."""
+    lines = [f'| family | token_grid | {" | ".join(SIZES)} | seeds |', f'|---|---|{"---:|" * len(SIZES)}---:|']
+    for family in FAMILIES:
+        for way in ways_of(family, ''):
+            cells, count = [], 0
+            for size in SIZES:
+                key = way if way in ways_of(family, size) else ANY
+                values = [results.get(key_of(args, family, seed, key, size)) for seed in args.seeds]
+                values = [value for value in values if value is not None]
+                count = max(count, len(values))
+                spread = max(values) - min(values) if values else 0
+                cells.append(f'{statistics.mean(values):.1f} ({spread:.1f})' if values else 'not measured')
+            lines.append(f'| {FAMILIES[family]} | {way} | {" | ".join(cells)} | {count} |')
+    return '\n'.join(lines)
+
+
+def key_of(args: argparse.Namespace, *run: object) -> str:
+    return ' '.join(map(str, (args.iters, *run)))
+
+
+def read_results(file: Path) -> dict[str, float]:
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+@user_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    file = args.work_dir / 'results.json'
+    if not args.markdown:
+        args.work_dir.mkdir(parents=True, exist_ok=True)
+        for family, seed, way, size in runs(args):
+            key = key_of(args, family, seed, way, size)
+            if key not in read_results(file):
+                value = measure(train(args, family, seed), family, way, size)
+                file.write_text(json.dumps({**read_results(file), key: value}, indent=1))
+    print(markdown(read_results(file), args))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
