@@ -28,10 +28,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from ..errors import UserError
-from .coco import coco_annotations, coco_header, coco_image
-from .scene import Scene, SceneObject, draw_scene
-from .surfaces import KINDS
+from mlp_dense.datasets.shapes.coco import coco_annotations, coco_header, coco_image
+from mlp_dense.datasets.shapes.scene import Scene, SceneObject, draw_scene
+from mlp_dense.datasets.shapes.surfaces import KINDS
+from mlp_dense.errors import UserError
 
 __all__ = ['CLASSES', 'DET_METAINFO', 'PALETTE', 'SEG_METAINFO', 'Scene', 'SceneObject', 'draw_scene', 'make_shapes']
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .scene import Scene
-from .surfaces import KINDS, Mask
+from mlp_dense.datasets.shapes.scene import Scene
+from mlp_dense.datasets.shapes.surfaces import KINDS, Mask
 
 SUPERCATEGORIES = {  # supercategory: its first id and its names in the order of their ids ('' = an id COCO leaves out)
     'person': (1, 'person'),

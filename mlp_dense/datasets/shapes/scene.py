@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from .surfaces import KINDS, Array, Mask, Paint
+from mlp_dense.datasets.shapes.surfaces import KINDS, Array, Mask, Paint
 
 CONTENTS = ('objects', 'crowd', 'empty')
 
