@@ -20,10 +20,8 @@ from mlp_dense.ops import cycle_fc, cycle_fc_reference, cycle_mix, cycle_mix_ref
 REQUIRED = ('torch', 'torchvision', 'timm', 'mmengine', 'mlp_dense')
 OPTIONAL = {'mmcv': 'detection and segmentation', 'mmdet': 'detection', 'mmseg': 'segmentation'}
 TOOLS = ('CUDA_HOME', 'NVCC', 'GCC', 'OpenCV')
-BACKENDS = {'cycle_fc': ('native', 'reference'), 'cycle_mix': ('native', 'reference', 'triton')}
+BACKENDS = {'cycle_fc': ('native', 'reference'), 'cycle_mix': ('native', 'reference')}
 """Implementations of our operators."""
-ON_REQUEST = ('triton',)
-"""Those that run only where one asks for them: without them everything is usable."""
 TOLERANCE = 1e-4  # relative, in float32
 
 
@@ -62,9 +60,7 @@ def checks() -> Iterator[Check]:
             yield attempt(f'mmcv deform_conv2d on {device}', partial(mmcv_deform, device))
         for name, run in (('cycle_fc', cycle_fc_on), ('cycle_mix', cycle_mix_on)):
             for backend in BACKENDS[name]:
-                check = attempt(f'{name} {backend} on {device}', partial(run, device, backend))
-                off = check.state == 'fails' and backend in ON_REQUEST
-                yield Check('none', check.what, f'off by default; {check.detail}') if off else check
+                yield attempt(f'{name} {backend} on {device}', partial(run, device, backend))
         yield attempt(f'backbone on {device}', partial(backbone, device))
     for library in ('mmdet', 'mmseg'):
         if find_spec(library) is not None:

@@ -5,7 +5,7 @@ from mlp_dense.ops.backend import choose, prefer
 from mlp_dense.ops.cycle_fc import cycle_fc, cycle_fc_reference
 from mlp_dense.ops.cycle_mix import cycle_means, cycle_mix, cycle_mix_reference
 from mlp_dense.ops.norm_mlp import NormMlpWeights, norm_mlp, norm_mlp_reference
-from mlp_dense.ops.shifts import channel_shifts
+from mlp_dense.ops.shift import channel_shifts
 
 __all__ = [
     'NormMlpWeights',

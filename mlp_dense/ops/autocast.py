@@ -10,16 +10,16 @@ from torch import Tensor
 
 
 def autocast_is_on(x: Tensor) -> bool:
-    """Whether autocast is on for the device of ``x``."""
+    """Tell whether autocast is on for the device of ``x``."""
     kind = x.device.type
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
-    """A context in which products have the dtype of their inputs; nothing at all where autocast is off anyway."""
+    """Return a context in which products have the dtype of their inputs; it does nothing where autocast is off."""
     return torch.autocast(x.device.type, enabled=False) if autocast_is_on(x) else nullcontext()
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of a matrix product with ``x``: autocast's where it is on, else that of ``x``."""
+    """Return the dtype of a matrix product with ``x``: autocast's where it is on, else that of ``x``."""
     return torch.get_autocast_dtype(x.device.type) if autocast_is_on(x) else x.dtype

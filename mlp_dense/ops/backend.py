@@ -12,7 +12,7 @@ _preferred = 'auto'
 
 @contextmanager
 def prefer(backend: str) -> Iterator[None]:
-    """Within this context, operators called with ``backend='auto'`` run this implementation wherever it can run.
+    """Let operators called with ``backend='auto'`` run this implementation, wherever it can run, within a context.
 
     For whole models, e.g. to compare with the definitions: ``with prefer('reference'): model(image)``.
     """
@@ -25,15 +25,15 @@ def prefer(backend: str) -> Iterator[None]:
 
 
 def choose(backend: str, **why_not: str) -> str:
-    """The name of the implementation to run.
+    """Choose the implementation to run, by name.
 
     Args:
-        backend: a name from ``why_not``, or ``'auto'`` for the preferred one or else the first one that can run.
+        backend: a name from ``why_not``, or ``'auto'`` for the preferred one, or else for the first that can run.
         why_not: for each implementation, fastest first, the reason why it cannot run here; ``''`` if it can.
 
     Raises:
-        ValueError: no implementation of that name.
-        RuntimeError: the one asked for by name cannot run here. A name never falls back to another.
+        ValueError: there is no implementation of that name.
+        RuntimeError: the implementation of that name cannot run here. A name never falls back to another.
     """
     if backend == 'auto':
         if why_not.get(_preferred) == '':
@@ -47,5 +47,5 @@ def choose(backend: str, **why_not: str) -> str:
 
 
 def compiling() -> bool:
-    """Whether a compiler looks on: it wants whole maps and plain operations, and fuses them itself."""
+    """Tell whether a compiler looks on: it wants whole maps and plain operations, and fuses them itself."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()

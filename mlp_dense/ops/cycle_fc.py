@@ -15,12 +15,11 @@ from torch.autograd.function import once_differentiable
 
 from mlp_dense.ops.autocast import product_dtype, without_autocast
 from mlp_dense.ops.backend import choose, compiling
-from mlp_dense.ops.bands import shift_bands_backward
-from mlp_dense.ops.shifts import channel_shifts, pad, shift
+from mlp_dense.ops.shift import bands, buffer, channel_shifts, gather, pad, scatter, shift, shift_moves
 
 
 def cycle_fc_reference(x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: tuple[int, int]) -> Tensor:
-    """The definition, one channel at a time. Arguments and result as in :func:`cycle_fc`."""
+    """Compute the definition, one channel at a time. Arguments and result as in :func:`cycle_fc`."""
     axis, length = _axis_and_length(kernel_size)
     size = x.shape[axis]
     padded = pad(x, axis, length // 2)
@@ -32,7 +31,7 @@ def cycle_fc_reference(x: Tensor, weight: Tensor, bias: Tensor | None, kernel_si
 
 
 def cycle_fc_native(x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: tuple[int, int]) -> Tensor:
-    """A shift and a matrix product in plain PyTorch. Arguments and result as in :func:`cycle_fc`.
+    """Shift and multiply in plain PyTorch. Arguments and result as in :func:`cycle_fc`.
 
     With gradients, only ``x`` and ``weight`` are kept for the backward pass. On a CPU in float32 or bfloat16 the shift
     is a convolution with zeros and ones, so a value that is not finite spoils the cells on both sides of it too.
@@ -54,7 +53,7 @@ def cycle_fc(
     kernel_size: tuple[int, int] = (1, 3),
     backend: str = 'auto',
 ) -> Tensor:
-    """Cycle FC with the shift along the axis on which ``kernel_size`` is above 1.
+    """Compute Cycle FC with the shift along the axis on which ``kernel_size`` is above 1.
 
     Channel ``i`` reads the cell ``(i + k // 2) % k - k // 2`` further along that axis, zero outside the map.
 
@@ -106,5 +105,19 @@ class _CycleFC(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        into_x, into_weight = shift_bands_backward(x, weight, grad.contiguous(), ctx.axis, ctx.length)
+        into_x, into_weight = _backward(x, weight, grad.contiguous(), ctx.axis, ctx.length)
         return into_x, into_weight, grad.sum((0, 1, 2)) if ctx.biased else None, None, None
+
+
+def _backward(x: Tensor, weight: Tensor, grad: Tensor, axis: int, length: int) -> tuple[Tensor, Tensor]:
+    """Compute the gradients of ``x`` and ``weight`` band by band: gather what a band of rows needs, then multiply."""
+    plan, parts = shift_moves(x.shape[3], length, axis), bands(x, x.shape[3])
+    into_x, into_weight = torch.zeros_like(x, memory_format=torch.contiguous_format), torch.zeros_like(weight)
+    reused = buffer(x, parts, x.shape[3])
+    for images, rows in parts:
+        back = grad[images, rows].flatten(0, 2)
+        gathered = gather(x[images], rows, plan, reused)
+        into_weight.addmm_(back.t(), gathered.flatten(0, 1))
+        torch.mm(back, weight, out=gathered.flatten(0, 1))
+        scatter(gathered, into_x[images], rows, plan)
+    return into_x, into_weight

@@ -21,7 +21,7 @@ PIECE = 2**21  # hidden values made at a time: 8 MB in fp32
 
 
 class NormMlpWeights(NamedTuple):
-    """LayerNorm over C, Linear C to D, Linear D to C."""
+    """The parameters of a LayerNorm over C, a Linear from C to D and a Linear from D to C."""
 
     norm_weight: Tensor | None
     norm_bias: Tensor | None
@@ -34,7 +34,7 @@ class NormMlpWeights(NamedTuple):
 def norm_mlp_reference(
     x: Tensor, weights: NormMlpWeights, eps: float = 1e-5, approximate: str = 'none', residual: bool = True
 ) -> Tensor:
-    """The definition. Arguments and result as in :func:`norm_mlp`."""
+    """Compute the definition. Arguments and result as in :func:`norm_mlp`."""
     normed = F.layer_norm(x, x.shape[-1:], weights.norm_weight, weights.norm_bias, eps)
     hidden = F.gelu(F.linear(normed, weights.fc1_weight, weights.fc1_bias), approximate=approximate)
     branch = F.linear(hidden, weights.fc2_weight, weights.fc2_bias)
@@ -44,13 +44,13 @@ def norm_mlp_reference(
 def norm_mlp_native(
     x: Tensor, weights: NormMlpWeights, eps: float = 1e-5, approximate: str = 'none', residual: bool = True
 ) -> Tensor:
-    """Piece by piece, in plain PyTorch. Arguments and result as in :func:`norm_mlp`."""
+    """Compute it piece by piece, in plain PyTorch. Arguments and result as in :func:`norm_mlp`."""
     result: Tensor = _NormMlp.apply(x, *weights, eps, approximate, residual)
     return result
 
 
 def why_not_native(x: Tensor) -> str:
-    """Why the native path cannot run here; '' if it can."""
+    """Say why the native path cannot run here; '' if it can."""
     if compiling():
         return 'a compiler sees the plain operations, and fuses them itself'
     if x.device.type != 'cpu':
@@ -68,12 +68,12 @@ def norm_mlp(
     residual: bool = True,
     backend: str = 'auto',
 ) -> Tensor:
-    """``x + fc2(gelu(fc1(norm(x))))`` over the last axis.
+    """Compute ``x + fc2(gelu(fc1(norm(x))))`` over the last axis.
 
     Args:
         x: ``(..., C)``.
-        weights: those of the norm and the two linear maps; ``fc1_weight`` is ``(D, C)``, ``fc2_weight`` ``(C, D)``.
-        eps: of the norm.
+        weights: parameters of norm and linear maps; ``fc1_weight`` is ``(D, C)``, ``fc2_weight`` ``(C, D)``.
+        eps: small number that the norm adds to the variance.
         approximate: ``'none'`` for the exact GELU, ``'tanh'`` for the approximation.
         residual: whether to add ``x``.
         backend: ``'auto'``, ``'native'`` (CPU, float32 or float64) or ``'reference'``.
@@ -83,7 +83,7 @@ def norm_mlp(
 
     Raises:
         ValueError: there is no such backend.
-        RuntimeError: the one asked for by name cannot run here.
+        RuntimeError: the backend of that name cannot run here.
     """
     implementation = {'native': norm_mlp_native, 'reference': norm_mlp_reference}
     chosen = choose(backend, native=why_not_native(x), reference='')
@@ -134,9 +134,9 @@ def _backward_of_piece(
     _add_linear(into, 4, back, F.gelu(before, approximate=ctx.approximate))
     before = torch.ops.aten.gelu_backward(back @ weights.fc2_weight, before, approximate=ctx.approximate)
     _add_linear(into, 2, before, normed)
-    wanted = [True, weights.norm_weight is not None, weights.norm_bias is not None]
+    mask = [True, weights.norm_weight is not None, weights.norm_bias is not None]
     through, *affine = torch.ops.aten.native_layer_norm_backward(
-        before @ weights.fc1_weight, piece, shape, mean, rstd, *norm, wanted
+        before @ weights.fc1_weight, piece, shape, mean, rstd, *norm, mask
     )
     out.copy_(through)
     for total, part in zip(into[:2], affine, strict=True):
@@ -153,6 +153,6 @@ def _add_linear(into: list[Tensor | None], place: int, back: Tensor, seen: Tenso
 
 
 def _rows(weights: NormMlpWeights, cells: int) -> int:
-    """Cells of a piece; pieces are of about one size."""
+    """Return the number of cells of a piece; pieces are of about one size."""
     pieces = -(-cells * weights.fc1_weight.shape[0] // PIECE)
     return -(-cells // pieces)

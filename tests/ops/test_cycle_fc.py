@@ -1,5 +1,6 @@
 """Cycle FC against its definition, cell by cell in float64, and against the original's deformable convolution."""
 
+from importlib import import_module
 from itertools import product
 
 import pytest
@@ -8,7 +9,9 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torchvision.ops import deform_conv2d
 
-from mlp_dense.ops import bands, channel_shifts, cycle_fc, shifts
+from mlp_dense.ops import channel_shifts, cycle_fc, shift
+
+MODULE = import_module('mlp_dense.ops.cycle_fc')  # the package has its function under this name
 
 BACKENDS = ['reference', 'native']
 KERNELS = [(1, 3), (3, 1), (1, 5), (7, 1), (1, 1)]
@@ -78,7 +81,7 @@ def check_native(x, weight, bias, kernel_size):
 @pytest.mark.parametrize('values', [1, 60, 150], ids='{} values a band'.format)
 @pytest.mark.parametrize('kernel_size', KERNELS, ids=str)
 def test_bands_change_nothing(monkeypatch, values, kernel_size):
-    monkeypatch.setattr(shifts, 'BAND', values)
+    monkeypatch.setattr(shift, 'BAND', values)
     check_native(*draw((2, 9, 4, 7)), kernel_size)
 
 
@@ -86,10 +89,10 @@ def test_bands_change_nothing(monkeypatch, values, kernel_size):
 def test_all_images_at_once_as_on_a_gpu(monkeypatch, kernel_size):
     inputs = draw((2, 9, 4, 7))
     meta = [tensor.detach().to('meta').requires_grad_() for tensor in inputs]
-    bands_of_a_gpu = shifts.bands(meta[0], 7)
+    bands_of_a_gpu = shift.bands(meta[0], 7)
     assert bands_of_a_gpu == [(slice(0, 2), slice(0, 9))]
     assert cycle_fc(*meta, kernel_size).shape == (2, 9, 4, 5)
-    monkeypatch.setattr(bands, 'bands', lambda *_: bands_of_a_gpu)
+    monkeypatch.setattr(MODULE, 'bands', lambda *_: bands_of_a_gpu)
     check_native(*inputs, kernel_size)
 
 
@@ -98,7 +101,7 @@ def test_all_images_at_once_as_on_a_gpu(monkeypatch, kernel_size):
 def test_whole_maps_for_compilers_are_the_same(kernel_size, dtype):
     x, weight, bias = draw((2, 6, 5, 8), dtype=dtype)
     axis, length = (1, kernel_size[0]) if kernel_size[0] > 1 else (2, kernel_size[1])
-    mixed = torch.nn.functional.linear(shifts.shift(x, axis, length), weight, bias)
+    mixed = torch.nn.functional.linear(shift.shift(x, axis, length), weight, bias)
     torch.testing.assert_close(mixed, loops(x, weight, bias, kernel_size))
 
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from mlp_dense.ops import bands, cycle_means, cycle_mix, cycle_mix_reference, shifts
-from mlp_dense.ops.cycle_mix import _mix
+from mlp_dense.ops import cycle_means, cycle_mix, cycle_mix_reference, shift
+from mlp_dense.ops.cycle_mix import bands
+from mlp_dense.ops.cycle_mix.definition import mix_whole
 
 SHAPES = pytest.mark.parametrize(
     'shape', [(2, 5, 4, 7), (1, 1, 6, 4), (3, 4, 1, 3), (1, 9, 3, 8), (2, 2, 2, 1), (0, 3, 2, 5)], ids=str
@@ -51,7 +52,7 @@ def test_bands_change_nothing(monkeypatch, values, length):
     grad = torch.randn(2, 9, 4, 6, dtype=torch.float64)
     expected = cycle_mix_reference(x, weight, bias, length)
     wanted = torch.autograd.grad(expected, (x, weight, bias), grad)
-    monkeypatch.setattr(shifts, 'BAND', values)
+    monkeypatch.setattr(shift, 'BAND', values)
     result = cycle_mix(x, weight, bias, length, 'native')
     torch.testing.assert_close(result, expected)
     torch.testing.assert_close(torch.autograd.grad(result, (x, weight, bias), grad), wanted)
@@ -65,7 +66,7 @@ def test_all_images_at_once_as_on_a_gpu(monkeypatch, length):
     expected = cycle_mix_reference(x, weight, bias, length)
     grad = torch.randn_like(expected)
     meta = [tensor.detach().to('meta').requires_grad_() for tensor in (x, weight, bias)]
-    bands_of_a_gpu = shifts.bands(meta[0], 5)
+    bands_of_a_gpu = shift.bands(meta[0], 5)
     assert cycle_mix(*meta, length, 'native').shape == expected.shape
     wanted = torch.autograd.grad(expected, (x, weight, bias), grad)
     monkeypatch.setattr(bands, 'bands', lambda *_: bands_of_a_gpu)
@@ -89,7 +90,7 @@ def test_gradients_of_the_native_path(shape, length):
 @LENGTHS
 def test_whole_maps_for_compilers_are_the_same(shape, length):
     x, weight, bias = draw(shape)
-    torch.testing.assert_close(_mix(x, weight, bias, length), loops(x, weight, bias, length))
+    torch.testing.assert_close(mix_whole(x, weight, bias, length), loops(x, weight, bias, length))
 
 
 @SHAPES

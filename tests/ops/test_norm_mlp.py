@@ -115,5 +115,5 @@ def test_native_says_why_it_cannot_run():
     with pytest.raises(RuntimeError, match='the input is empty'):
         norm_mlp(x[:0], weights, backend='native')
     assert norm_mlp(x[:0], weights).shape == (0, 4)
-    with pytest.raises(ValueError, match="backend='triton': choose 'auto' or one of 'native', 'reference'"):
-        norm_mlp(x, weights, backend='triton')
+    with pytest.raises(ValueError, match="backend='cuda': choose 'auto' or one of 'native', 'reference'"):
+        norm_mlp(x, weights, backend='cuda')

@@ -10,25 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mlp_dense.ops.shifts import Move, bands, buffer, gather, moves, scatter, shift_moves
-
-
-def shift_bands_backward(x: Tensor, weight: Tensor, grad: Tensor, axis: int, length: int) -> tuple[Tensor, Tensor]:
-    """Gradients of ``x`` and ``weight`` of :func:`mlp_dense.ops.cycle_fc` with a shift along ``axis``."""
-    plan, parts = shift_moves(x.shape[3], length, axis), bands(x, x.shape[3])
-    into_x, into_weight = torch.zeros_like(x, memory_format=torch.contiguous_format), torch.zeros_like(weight)
-    reused = buffer(x, parts, x.shape[3])
-    for images, rows in parts:
-        back = grad[images, rows].flatten(0, 2)
-        gathered = gather(x[images], rows, plan, reused)
-        into_weight.addmm_(back.t(), gathered.flatten(0, 1))
-        torch.mm(back, weight, out=gathered.flatten(0, 1))
-        scatter(gathered, into_x[images], rows, plan)
-    return into_x, into_weight
+from mlp_dense.ops.shift import Move, bands, buffer, gather, scatter, shift_moves
 
 
 def mix_bands(x: Tensor, weight: Tensor, bias: Tensor, length: int) -> Tensor:
-    """See :func:`mlp_dense.ops.cycle_mix`; without gradients."""
+    """Compute :func:`mlp_dense.ops.cycle_mix` without gradients."""
     plan = moves(x.shape[3], length)
     inner, outer = _columns(weight, plan, length)
     inner, outer = inner.transpose(1, 2), outer.transpose(1, 2)
@@ -43,7 +29,7 @@ def mix_bands(x: Tensor, weight: Tensor, bias: Tensor, length: int) -> Tensor:
 
 
 def mix_bands_backward(x: Tensor, weight: Tensor, grad: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Gradients of ``x`` and ``weight``."""
+    """Compute the gradients of ``x`` and ``weight`` of :func:`mlp_dense.ops.cycle_mix`."""
     plan = moves(x.shape[3], length)
     inner, outer = _columns(weight, plan, length)
     into_x = torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -65,8 +51,23 @@ def mix_bands_backward(x: Tensor, weight: Tensor, grad: Tensor, length: int) -> 
     return into_x, into_weight
 
 
+def moves(channels: int, length: int) -> list[Move]:
+    """List the moved channels of a shift along the width (axis 2), then of one along the height (axis 1).
+
+    Their columns lie side by side.
+    """
+    moved, start = [], 0
+    for axis in (2, 1):
+        for move in shift_moves(channels, length, axis):
+            if move.cells:
+                end = start + len(range(*move.channels.indices(channels)))
+                moved.append(move._replace(columns=slice(start, end)))
+                start = end
+    return moved
+
+
 def _columns(weight: Tensor, plan: list[Move], length: int) -> tuple[Tensor, Tensor]:
-    """Of ``(B, 3, C_out, C_in)`` the columns for a cell's own channels, ``(B, C_out, C_in)``, and for gathered ones."""
+    """Split ``(B, 3, C_out, C_in)`` into columns for a cell's own channels and for gathered ones, ``(B, C_out, ...)``."""
     inner = weight[:, 2].clone()
     inner[..., ::length] += weight[:, 0, :, ::length] + weight[:, 1, :, ::length]
     outer = [weight[:, 2 - move.axis, :, move.channels] for move in plan]
@@ -74,7 +75,7 @@ def _columns(weight: Tensor, plan: list[Move], length: int) -> tuple[Tensor, Ten
 
 
 def _multiply(left: Tensor, right: Tensor, out: Tensor, start: Tensor | None = None) -> Tensor:
-    """Batched ``start + left @ right`` into ``out``; a batch of one would take the slower path of batched products."""
+    """Compute ``start + left @ right`` into ``out``; a batch of one would take the slower path of batched products."""
     if len(out) == 1:
         left, right = left[0], right[0]
         torch.mm(left, right, out=out[0]) if start is None else torch.addmm(start[0], left, right, out=out[0])

@@ -19,13 +19,13 @@ BAND = 2**20  # values gathered at a time on a CPU: 4 MB in fp32
 
 
 def channel_shifts(channels: int, length: int) -> list[int]:
-    """The neighbour that each channel reads, in cells: ``0, 1, -1, 0, 1, -1, ...`` for length 3."""
+    """Return how many cells away each channel reads: ``0, 1, -1, 0, 1, -1, ...`` for length 3."""
     half = length // 2
     return [(channel + half) % length - half for channel in range(channels)]
 
 
 def shift(x: Tensor, axis: int, length: int) -> Tensor:
-    """``(B, H, W, C) -> same``: every channel reads its neighbour along ``axis`` (1 height, 2 width), zero outside."""
+    """Let every channel of ``(B, H, W, C)`` read its neighbour along ``axis`` (1 height, 2 width), zero outside."""
     # A depthwise convolution with one-hot kernels is the fastest shift that PyTorch has on a CPU. Elsewhere it may
     # round (TF32) or be slow, so the shifted views are merged by channel instead.
     if x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16) and x.numel():
@@ -37,7 +37,7 @@ def shift(x: Tensor, axis: int, length: int) -> Tensor:
 
 
 def _one_hot_kernel(channels: int, length: int, axis: int, dtype: torch.dtype) -> Tensor:
-    """The depthwise kernel of a shift, ``(C, 1, 1, length)`` or ``(C, 1, length, 1)``."""
+    """Make the depthwise kernel of a shift, ``(C, 1, 1, length)`` or ``(C, 1, length, 1)``."""
     taps = (torch.arange(channels, device='cpu') + length // 2) % length
     kernel = F.one_hot(taps, length).to(dtype)
     return kernel[:, None, None, :] if axis == 2 else kernel[:, None, :, None]
@@ -59,12 +59,12 @@ def _shift_by_views(x: Tensor, axis: int, length: int) -> Tensor:
 
 
 def pad(x: Tensor, axis: int, amount: int) -> Tensor:
-    """Zeros before and after, along axis 1 (height) or 2 (width) of (B, H, W, C)."""
+    """Put zeros before and after, along axis 1 (height) or 2 (width) of (B, H, W, C)."""
     return F.pad(x, (0, 0, amount, amount) if axis == 2 else (0, 0, 0, 0, amount, amount))
 
 
 class Move(NamedTuple):
-    """Channels ``first, first + length, ...``, read ``cells`` further along ``axis``, and the columns they get."""
+    """The channels ``first, first + length, ...``, read ``cells`` further along ``axis``, and the columns they get."""
 
     axis: int
     cells: int
@@ -72,34 +72,22 @@ class Move(NamedTuple):
     columns: slice
 
 
-def moves(channels: int, length: int) -> list[Move]:
-    """The moved channels of a shift along the width (axis 2) and of one along the height (axis 1), side by side."""
-    found, start = [], 0
-    for axis in (2, 1):
-        for move in shift_moves(channels, length, axis):
-            if move.cells:
-                end = start + len(range(*move.channels.indices(channels)))
-                found.append(move._replace(columns=slice(start, end)))
-                start = end
-    return found
-
-
 def shift_moves(channels: int, length: int, axis: int) -> list[Move]:
-    """All channels of a shift along one axis, each in its own column."""
+    """List the moves of a shift of all channels along one axis, each channel in its own column."""
     classes = [slice(first, None, length) for first in range(min(length, channels))]
     shifts = channel_shifts(len(classes), length)
-    return [Move(axis, cells, own, own) for cells, own in zip(shifts, classes, strict=True)]
+    return [Move(axis, cells, every, every) for cells, every in zip(shifts, classes, strict=True)]
 
 
 class Band(NamedTuple):
-    """Images and rows that are gathered at a time."""
+    """The images and rows that are gathered at a time."""
 
     images: slice
     rows: slice
 
 
 def bands(x: Tensor, columns: int) -> list[Band]:
-    """All of ``(B, H, W, C)`` in parts, with so many columns: on a CPU what its cache holds, elsewhere all at once."""
+    """Cut ``(B, H, W, C)`` into parts to gather so many columns: on a CPU as its cache holds, elsewhere one part."""
     count, height, width = x.shape[:3]
     if not x.numel():
         return []
@@ -111,15 +99,25 @@ def bands(x: Tensor, columns: int) -> list[Band]:
 
 
 def buffer(x: Tensor, parts: list[Band], columns: int) -> Tensor:
-    """Memory for :func:`gather`, for any of these parts. Fresh memory for each would cost as much as filling it."""
+    """Allocate memory that :func:`gather` can fill for any of these parts.
+
+    Fresh memory for each would cost as much as filling it.
+    """
     images, rows = parts[0] if parts else (slice(0, 0), slice(0, 0))
     return x.new_empty(images.stop - images.start, rows.stop - rows.start, x.shape[2], columns)
 
 
 def gather(x: Tensor, rows: slice, plan: list[Move], into: Tensor) -> Tensor:
-    """``(B, rows * W, columns)``: what every cell of these rows reads, zero outside the map.
+    """Copy what every cell of these rows reads, zero outside the map, into columns beside each other.
 
-    It is written to ``into``, which has ``(B, rows, W, columns)`` or more rows.
+    Args:
+        x: ``(B, H, W, C)``.
+        rows: the band.
+        plan: which channels are read from where, and into which columns.
+        into: ``(B, at least the rows, W, columns)``; it is overwritten.
+
+    Returns:
+        ``(B, rows * W, columns)``, a view of ``into``.
     """
     into = into[:, : rows.stop - rows.start]
     for move in plan:
@@ -130,16 +128,16 @@ def gather(x: Tensor, rows: slice, plan: list[Move], into: Tensor) -> Tensor:
     return into.flatten(1, 2)
 
 
-def _clear_around(x: Tensor, axis: int, own: slice) -> None:
-    """Zeros before and after ``own`` along an axis."""
-    if own.start:
-        x.narrow(axis, 0, own.start).zero_()
-    if own.stop < x.shape[axis]:
-        x.narrow(axis, own.stop, x.shape[axis] - own.stop).zero_()
+def _clear_around(x: Tensor, axis: int, filled: slice) -> None:
+    """Write zeros before and after ``filled`` along an axis."""
+    if filled.start:
+        x.narrow(axis, 0, filled.start).zero_()
+    if filled.stop < x.shape[axis]:
+        x.narrow(axis, filled.stop, x.shape[axis] - filled.stop).zero_()
 
 
 def scatter(gathered: Tensor, into: Tensor, rows: slice, plan: list[Move]) -> None:
-    """The transpose of :func:`gather`: add what was gathered to where it was read."""
+    """Add what :func:`gather` would have copied to where it was read: the transpose of it."""
     gathered = gathered.view(into.shape[0], rows.stop - rows.start, into.shape[2], -1)
     for move in plan:
         inside, read = _overlap(into, rows, move)
@@ -147,7 +145,7 @@ def scatter(gathered: Tensor, into: Tensor, rows: slice, plan: list[Move]) -> No
 
 
 def _overlap(x: Tensor, rows: slice, move: Move) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Rows and columns of a band whose neighbour lies in the map, and those of the map that they read."""
+    """Return the rows and columns of a band whose neighbour lies in the map, and those of the map that they read."""
     down, right = (move.cells, 0) if move.axis == 1 else (0, move.cells)
     inside_rows, read_rows = _overlap_of_axis(rows.start, rows.stop, down, x.shape[1])
     inside_columns, read_columns = _overlap_of_axis(0, x.shape[2], right, x.shape[2])
