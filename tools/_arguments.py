@@ -1,0 +1,72 @@
+"""What the command lines of the tools share. It imports nothing slow: --help and wrong arguments are told at once."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+
+OPTIONS_HELP = (
+    'settings to override, as key=value with full keys, such as train_dataloader.batch_size=4. A key must exist in the '
+    'config or be an argument of the class in its place; +key=value adds any other. Lists are written [a,b], tuples '
+    '(a,b). data_root=FOLDER moves every dataset and annotation file of the config to that folder.'
+)
+
+
+def start(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run a tool whose arguments are parsed, and return its exit code.
+
+    Importing mlp_dense takes seconds, since it registers the backbones, so tools do it after parsing: here for
+    :func:`mlp_dense.errors.user_errors`, which tells what the user can mend in one line, and then in ``run``.
+    """
+    from mlp_dense.errors import user_errors
+
+    return user_errors(run)(args)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read an image size, ``WIDTHxHEIGHT`` or one number for a square, and return (width, height) in pixels.
+
+    Raises:
+        argparse.ArgumentTypeError: the text has another form, or a side is 0.
+    """
+    match = re.fullmatch(r'([1-9][0-9]*)(?:x([1-9][0-9]*))?', text)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no size; give WIDTHxHEIGHT in pixels, such as 683x512, or one number for a square'
+        )
+    width, height = match.groups()
+    return int(width), int(height or width)
+
+
+def parse_option(text: str) -> tuple[str, str]:
+    """Split ``KEY=VALUE`` at the first ``=``; what VALUE stands for is seen when the config is read.
+
+    Raises:
+        argparse.ArgumentTypeError: there is no ``=``.
+    """
+    key, sign, value = text.partition('=')
+    if not sign:
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form key=value')
+    return key, value
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options KEY=VALUE ...``, which gives the list of (key, text of the value) in the order typed."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        type=parse_option,
+        default=[],
+        metavar='KEY=VALUE',
+        help=OPTIONS_HELP,
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that tools/train.py and tools/test.py have in common."""
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default work_dirs/<name of the config>')
+    add_config_options(parser)
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
