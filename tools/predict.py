@@ -66,7 +66,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--labels', action='store_true', help='of a segmentor: labels/NAME.png with the class index of every pixel'
     )
-    parser.add_argument('--fuse', action='store_true', help='fold norms and weights of the backbone once')
     parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help=OPTIONS_HELP)
     return parser.parse_args(argv)
 
@@ -85,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sources = find_sources(args.inputs, skip)
     if not sources:
         raise UserError(f'nothing to predict: {", ".join(args.inputs)} stand for no image and no video')
-    predictor = Predictor(args.config, args.checkpoint, args.device, args.cfg_options, args.fuse)
+    predictor = Predictor(args.config, args.checkpoint, args.device, args.cfg_options)
     meta, columns = predictor.model.dataset_meta, [BarColumn(), MofNCompleteColumn()]
     columns = [TextColumn('predicting'), *columns, TimeElapsedColumn(), TimeRemainingColumn()]
     done = 0

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from mlp_dense.engine.runner import add_arguments, read_config, test
-from mlp_dense.engine.testing import augment, fuse, write_pictures, write_predictions
+from mlp_dense.engine.testing import augment, write_pictures, write_predictions
 from mlp_dense.errors import user_errors
 
 
@@ -24,7 +24,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--out', help='write the predictions: of a detector to FILE.pkl, of a segmentor to a folder, one PNG per image'
     )
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    parser.add_argument('--fuse', action='store_true', help='fold norms and weights of the backbone once')
     add_arguments(parser)
     return parser.parse_args(argv)
 
@@ -39,8 +38,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_pictures(cfg, args.show_dir)
     if args.tta:
         augment(cfg)
-    if args.fuse:
-        fuse(cfg)
     test(cfg, args.checkpoint)
     return 0
 

@@ -6,11 +6,7 @@ from copy import deepcopy
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-from mmengine.runner import Runner
 
-from mlp_dense.backbones import fuse_for_inference
 from mlp_dense.engine.config import key_paths
 from mlp_dense.errors import UserError
 
@@ -37,19 +33,6 @@ def write_predictions(cfg: Config, out: str) -> None:
 def write_pictures(cfg: Config, folder: str) -> None:
     """Write image, truth and prediction of every test image side by side to ``folder``."""
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='SideBySideHook', out_dir=folder)]
-
-
-def fuse(cfg: Config) -> None:
-    """Fuse the backbone once its weights are there; results stay the same but for rounding."""
-    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='FuseHook')]
-
-
-@HOOKS.register_module()
-class FuseHook(Hook):
-    """Fuses the backbones of a model before it is tested."""
-
-    def before_test(self, runner: Runner) -> None:
-        fuse_for_inference(runner.model)
 
 
 def augment(cfg: Config) -> None:

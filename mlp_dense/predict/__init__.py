@@ -36,7 +36,6 @@ def predict(
     out_dir: str | os.PathLike | None = None,
     score_thr: float = 0.3,
     options: Mapping[str, Any] | None = None,
-    fuse: bool = False,
     on_error: OnError = raise_error,
 ) -> list[BaseDataElement]:
     """What a trained model finds in images; one data sample per image or video frame, in order.
@@ -54,7 +53,6 @@ def predict(
         out_dir: folder for overlays; None: nothing is written.
         score_thr: detections of a lower score are not drawn; the samples hold all.
         options: full keys of the config and their values, such as ``{'model.test_cfg.score_thr': 0.2}``.
-        fuse: fold what can be folded once; the same but for rounding.
         on_error: called for each file that cannot be read, which has no sample then. Default: it is raised.
 
     Returns:
@@ -67,7 +65,7 @@ def predict(
         UserError: config, checkpoint, device or an option cannot be used; without ``on_error`` also
             ``ImageFileError``, a kind of it, for a file that cannot be read.
     """
-    predictor = Predictor(config, checkpoint, device, options, fuse)
+    predictor = Predictor(config, checkpoint, device, options)
     samples = []
     with ExitStack() as stack:
         writer = None

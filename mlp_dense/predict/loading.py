@@ -14,7 +14,6 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mlp_dense.backbones import fuse_for_inference
 from mlp_dense.engine.checks import check_checkpoint, innermost, why_unfit
 from mlp_dense.engine.config import load_config
 from mlp_dense.errors import UserError
@@ -25,7 +24,6 @@ def load_model(
     checkpoint: str | os.PathLike,
     device: str | None = None,
     options: Mapping[str, Any] | None = None,
-    fuse: bool = False,
 ) -> Any:
     """The model of a config with a checkpoint's weights, ready for inference.
 
@@ -34,7 +32,6 @@ def load_model(
         checkpoint: what ``tools/train.py`` saved; every tensor must fit.
         device: such as 'cpu' or 'cuda:1'; default: what is there.
         options: full keys of the config and their values, as for ``--cfg-options``.
-        fuse: fold what can be folded once, see ``mlp_dense.fuse_for_inference``.
 
     Returns:
         A detector of mmdet or a segmentor of mmseg, with the config as ``cfg`` and with ``dataset_meta``: classes and
@@ -66,7 +63,7 @@ def load_model(
     palette = model.dataset_meta['palette']
     if not isinstance(palette, str):  # 'random' is one; files of JSON have lists, which mmdet takes for several colours
         model.dataset_meta['palette'] = [tuple(int(value) for value in color) for color in palette]
-    return fuse_for_inference(model) if fuse else model
+    return model
 
 
 def check_device(name: str) -> str:

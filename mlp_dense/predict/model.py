@@ -52,10 +52,9 @@ class Predictor:
         checkpoint: str | os.PathLike,
         device: str | None = None,
         options: Mapping[str, Any] | None = None,
-        fuse: bool = False,
     ):
         """As :func:`load_model`. Further raises UserError if the test pipeline does not begin with loading an image."""
-        self.model = load_model(config, checkpoint, device, options, fuse)
+        self.model = load_model(config, checkpoint, device, options)
         cfg = self.model.cfg
         self.is_detector = cfg.default_scope == 'mmdet'
         steps = next(innermost(cfg.test_dataloader.dataset)).pipeline

@@ -67,7 +67,7 @@ def moves(channels: int, length: int) -> list[Move]:
 
 
 def _columns(weight: Tensor, plan: list[Move], length: int) -> tuple[Tensor, Tensor]:
-    """Split ``(B, 3, C_out, C_in)`` into columns for a cell's own channels and for gathered ones, ``(B, C_out, ...)``."""
+    """Split ``(B, 3, C_out, C_in)`` into the columns for a cell's own channels and those for gathered channels."""
     inner = weight[:, 2].clone()
     inner[..., ::length] += weight[:, 0, :, ::length] + weight[:, 1, :, ::length]
     outer = [weight[:, 2 - move.axis, :, move.channels] for move in plan]
