@@ -12,9 +12,10 @@ from mlp_dense.engine.config import load_config
 from mlp_dense.errors import UserError
 from mlp_dense.stats.cost import COUNTED, Stats, arch_stats, config_stats
 from mlp_dense.stats.published import RESULTS, SOURCES, Published
+from mlp_dense.stats.recipes import HEADER, recipe_rows
 from mlp_dense.timm_models import ARCHS, model_name
 
-FILES = ('README.md', 'docs/model_zoo.md')
+FILES = ('README.md', 'docs/model_zoo.md', 'docs/recipes.md')
 METHODS = {'upernet': 'UperNet', 'semfpn': 'Semantic FPN', 'retinanet': 'RetinaNet', 'mask_rcnn': 'Mask R-CNN'}
 MARKED = re.compile(r'(<!-- model_stats: (\S+) -->\n).*?(<!-- /model_stats -->)', re.DOTALL)
 
@@ -111,6 +112,11 @@ def of_method(method: str, configs: Iterable[Path]) -> list[Path]:
     return [path for path in configs if path.name.startswith(f'{method}_')]
 
 
+def recipes_table(configs: Sequence[Path]) -> str:
+    """The training settings of all configs."""
+    return table(HEADER, (row for method in METHODS for row in recipe_rows(method, of_method(method, configs))))
+
+
 def results_table() -> str:
     """The papers' results on dense tasks, for the docs."""
     dense = {key: result for key, result in RESULTS.items() if any(result[1:])}
@@ -127,7 +133,8 @@ def block(name: str, configs: Sequence[Path], row: Callable[[Path], tuple[str, .
     """What stands between the markers of this name.
 
     Args:
-        name: ``cyclemlp``, ``others``, ``archs``, ``results``, ``sources``, ``counted``, or a method's.
+        name: ``cyclemlp``, ``others``, ``archs``, ``results``, ``sources``, ``counted``, ``recipes``, or a
+            method's.
         configs: the project's config files.
         row: what makes a config's line.
 
@@ -136,6 +143,7 @@ def block(name: str, configs: Sequence[Path], row: Callable[[Path], tuple[str, .
     """
     makers = {'cyclemlp': cyclemlp_table, 'others': others_table, 'archs': archs_table, 'results': results_table}
     makers |= {'sources': sources, 'counted': lambda: f'{textwrap.fill(COUNTED, 120)}\n'}
+    makers |= {'recipes': lambda: recipes_table(configs)}
     if name in METHODS:
         return configs_table(row(path) for path in of_method(name, configs))
     if name not in makers:

@@ -1,0 +1,63 @@
+"""The training settings of the project's configs in words: what a document on recipes would otherwise repeat by hand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mlp_dense.engine.config import load_config
+
+HEADER = ('configs', 'length', 'batch', 'optimizer, rate, weight decay', 'schedule of the rate', 'training images')
+
+
+def recipe_rows(method: str, configs: Iterable[Path]) -> Iterator[tuple[str, ...]]:
+    """The lines of one method's configs, with the cells of ``HEADER``.
+
+    A data set has one line, ``METHOD_*_DATA.py``; where its configs differ, one for each recipe, with the configs' names.
+    """
+    recipes: dict[str, dict[tuple[str, ...], list[str]]] = defaultdict(lambda: defaultdict(list))
+    for path in configs:
+        recipes[path.stem.rpartition('_')[2]][recipe(load_config(str(path)))].append(f'`{path.name}`')
+    for data, names_by_recipe in recipes.items():
+        for cells, names in names_by_recipe.items():
+            yield (f'`{method}_*_{data}.py`' if len(names_by_recipe) == 1 else ', '.join(names), *cells)
+
+
+def recipe(cfg: Config) -> tuple[str, ...]:
+    """The length, batch, optimizer, schedule and image sizes of one config, in the order of ``HEADER``."""
+    unit = 'iterations' if 'max_iters' in cfg.train_cfg else 'epochs'
+    length = cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs
+    batch, of_process = cfg.auto_scale_lr.base_batch_size, cfg.train_dataloader.batch_size
+    optimizer = cfg.optim_wrapper.optimizer
+    return (
+        f'{length} {unit}',
+        f'{batch} ({batch // of_process} x {of_process})',
+        f'{optimizer.type}, {optimizer.lr:g}, {optimizer.weight_decay:g}',
+        ', '.join(map(_scheduler, cfg.param_scheduler)),
+        ', '.join(filter(None, map(_size_step, cfg.train_dataloader.dataset.pipeline))),
+    )
+
+
+def _scheduler(step: Mapping[str, Any]) -> str:
+    if step['type'] == 'LinearLR':
+        return f'{step["end"]} iterations of warm-up'
+    if step['type'] == 'MultiStepLR':
+        return f'times {step["gamma"]:g} after epochs {" and ".join(map(str, step["milestones"]))}'
+    if step['type'] == 'PolyLR':
+        return f'polynomial of power {step["power"]:g}'
+    return str(step['type'])
+
+
+def _size_step(step: Mapping[str, Any]) -> str:
+    """What a step of the pipeline does to the size of an image, as WIDTHxHEIGHT; '' if nothing."""
+    if step['type'] == 'RandomCrop':
+        height, width = step['crop_size']
+        return f'crops of {width}x{height}'
+    if step['type'] not in ('Resize', 'RandomResize'):
+        return ''
+    factors = f' times {" to ".join(map(str, step["ratio_range"]))}' if 'ratio_range' in step else ''
+    return f'within {step["scale"][0]}x{step["scale"][1]}{factors}'
