@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
 from runs import ROOT, run_script
 
 from mlp_dense.engine.config import load_config
@@ -98,13 +100,14 @@ def parse(tool: str, args: list[str]) -> argparse.Namespace:
     if 'parse_args' in functions:
         return functions['parse_args'](args)
     original = argparse.ArgumentParser.parse_args
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Parsed) as parsed:
 
-        def stop(parser: argparse.ArgumentParser, *given: Any) -> None:
-            raise Parsed(original(parser, *given))
+    def stop(parser: argparse.ArgumentParser, *words: Any) -> None:
+        raise Parsed(original(parser, *words))
 
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, 'parse_args', stop)
-        functions['main'](args)
+        with pytest.raises(Parsed) as parsed:
+            functions['main'](args)
     return parsed.value.args[0]
 
 
@@ -165,8 +168,17 @@ def test_a_wrong_command_is_noticed(command, stand_in):
 
 def test_commands_are_found_in_code_spans_comments_and_over_several_lines(tmp_path):
     page = tmp_path / 'page.md'
-    page.write_text(
-        'Say `make\nlint`, or\n\n    A=1 tools/a.sh B \\\n        --c   # why\n\n`tools/test.py` is no command.\n'
-    )
+    code = '    A=1 tools/a.sh B \\\n        --c   # why\n'
+    page.write_text(f'Say `make\nlint`, or\n\n{code}\n`tools/test.py` is no command.\n')
     assert [' '.join(command.split()) for command in commands(page)] == ['A=1 tools/a.sh B --c # why', 'make lint']
     assert sum(len(commands(path)) for path in PAGES) > 40
+
+
+def test_the_advice_on_bf16_gives_bf16(monkeypatch):
+    text = (ROOT / 'docs/troubleshooting.md').read_text(encoding='utf-8')
+    (advice,) = re.findall(r'`--cfg-options (optim_wrapper\.type=.*?)`', text)
+    parsed = parse('tools/train.py', ['CONFIG', '--cfg-options', *advice.split()])
+    cfg = load_config(str(ROOT / SAMPLES[0]), parsed.cfg_options)
+    monkeypatch.setattr('mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available', lambda: True)
+    model = torch.nn.Linear(2, 2)
+    assert build_optim_wrapper(model, cfg.optim_wrapper).cast_dtype is torch.bfloat16

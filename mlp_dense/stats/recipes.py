@@ -1,4 +1,4 @@
-"""The training settings of the project's configs in words: what a document on recipes would otherwise repeat by hand."""
+"""The training settings of the project's configs in words, for the table of the recipes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADER = ('configs', 'length', 'batch', 'optimizer, rate, weight decay', 'schedu
 def recipe_rows(method: str, configs: Iterable[Path]) -> Iterator[tuple[str, ...]]:
     """The lines of one method's configs, with the cells of ``HEADER``.
 
-    A data set has one line, ``METHOD_*_DATA.py``; where its configs differ, one for each recipe, with the configs' names.
+    A data set has one line, ``METHOD_*_DATA.py``; where its configs differ, one for each recipe, with their names.
     """
     recipes: dict[str, dict[tuple[str, ...], list[str]]] = defaultdict(lambda: defaultdict(list))
     for path in configs:
