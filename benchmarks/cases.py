@@ -1,26 +1,29 @@
-"""What a measurement is made of: how it is run, and what a case of it has to say."""
+"""What is measured: Cycle FC on maps of one shape, or a backbone that returns its levels at one input size."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeAlias
 
 import torch
+from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-PROJECT, FUSED, ORIGINAL, FLOOR = 'project', 'fused', 'original', 'floor'
-OURS = (PROJECT, ORIGINAL, FLOOR)
-Modules: TypeAlias = dict[object, Any]
-"""Modules already made, by what they depend on; the cases of one run share them."""
+from benchmarks.original import with_deformable_convolutions
+from benchmarks.peers import depends_on_size, make_peer
+from mlp_dense.backbones.cyclemlp import CycleFC
+from mlp_dense.errors import UserError
+from mlp_dense.stats.cost import Counter
+
+PROJECT, ORIGINAL, REFERENCE, MATMUL_BOUND = 'project', 'original', 'reference', 'matmul_bound'
+Modules: TypeAlias = dict[object, nn.Module]
+"""The modules made so far, which the cases of one run share."""
 
 
 @dataclass(frozen=True)
 class How:
-    """How every contestant is run."""
+    """The way every implementation is run."""
 
     device: str = 'cpu'
     dtype: str = 'fp32'
@@ -31,85 +34,162 @@ class How:
     threads: int = 1
 
     @property
-    def low(self) -> bool:
+    def low_precision(self) -> bool:
         return self.dtype != 'fp32'
 
 
+@dataclass(frozen=True)
 class Case(ABC):
-    """One operator at one shape, or one backbone at one input.
-
-    A subclass is a frozen dataclass of plain values, so that a child process can be given it as JSON.
-    """
+    """A module of ours at one input, and what it is compared with."""
 
     mode: ClassVar[str]
     batch: int
+    height: int
+    width: int
+    backend: str
+    """The implementation of our operators that the project prefers."""
+    peers: tuple[str, ...] = ()
+    """Names of timm's models."""
+    baseline: ClassVar[str] = ORIGINAL
+    """The implementation that the project must equal, and over which speed-ups are counted."""
 
     @property
     @abstractmethod
     def label(self) -> str:
-        """For a headline."""
+        """The name of the case in a headline."""
 
     @abstractmethod
-    def contestants(self) -> list[str]:
-        """Names of all that can take this input."""
-
-    @abstractmethod
-    def left_out(self) -> dict[str, str]:
-        """Names of the others, and why."""
-
-    @abstractmethod
-    def module(self, name: str, how: How, modules: Modules) -> nn.Module:
-        """A contestant, made now or taken from ``modules``; project and original have the same weights."""
-
-    def parameters(self, name: str, module: nn.Module) -> Mapping[str, Tensor]:
-        """Those of a contestant by names that are the same for project and original."""
-        return dict(module.named_parameters())
+    def build(self) -> nn.Module:
+        """Make the module of ours on the default device, or raise UserError if its arguments are refused."""
 
     @abstractmethod
     def input(self, name: str, how: How) -> Tensor:
-        """The same numbers for all, in the layout that a contestant works on."""
+        """Make the input, with the same numbers for all, in the layout that an implementation works on."""
 
-    @abstractmethod
-    def maps(self, name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Outputs, or an input, of a contestant in one layout for all, to be compared."""
+    def implementations(self) -> list[str]:
+        """List the names of what is compared."""
+        return [PROJECT, self.baseline, MATMUL_BOUND, *self.peers]
 
-    @abstractmethod
-    def small(self, name: str) -> Case:
-        """As little of the same as a contestant takes, for a warm-up."""
+    def module(self, name: str, how: How, modules: Modules) -> nn.Module:
+        """Return the module of an implementation, made now or before; equal parameters have equal values."""
+        key = self.key(name)
+        if key not in modules:
+            made = self.make(name).to(how.device)
+            if name not in self.peers:
+                enliven(made)
+            if name == ORIGINAL or how.channels_last:  # the project may have chosen a layout, the original has none
+                layout = torch.channels_last if how.channels_last else torch.contiguous_format
+                made = made.to(memory_format=layout)
+            modules[key] = made
+        return modules[key]
 
-    def context(self, name: str) -> AbstractContextManager[None]:
-        """Around every step of a contestant."""
-        return nullcontext()
+    def make(self, name: str) -> nn.Module:
+        """Make the module of an implementation; the reference is the project's module by its definitions."""
+        model = self.build()
+        return with_deformable_convolutions(model) if name == ORIGINAL else model
 
-    @abstractmethod
+    def key(self, name: str) -> object:
+        """Return what the module of an implementation depends on."""
+        return ORIGINAL if name == ORIGINAL else PROJECT
+
     def gmacs(self) -> dict[str, float]:
-        """Multiply-accumulates of linear layers, convolutions and other matrix products for one image, in 1e9.
+        """Count the multiply-accumulates of products and convolutions for one image, in 1e9, by implementation.
 
-        By contestant. Raises UserError where one cannot take this input.
+        Ours are those of the definition, whatever computes them. Raises UserError if a model cannot take the input.
         """
+        single = replace(self, batch=1)
+        return {name: single.count(name if name in self.peers else REFERENCE) for name in self.implementations()}
+
+    def count(self, name: str) -> float:
+        """Count the multiply-accumulates of one implementation, in 1e9; nothing is computed."""
+        try:
+            with Counter() as counter:
+                self.make(name).eval()(self.input(name, How('meta')))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            reason = str(error).partition('\n')[0]
+            raise UserError(f'{name} does not take {self.label}: {reason}') from error
+        return counter.macs / 1e9
 
 
-def count_gmacs(module: nn.Module, shape: Sequence[int]) -> float:
-    """Counted by PyTorch on the meta device; a deformable 1x1 convolution counts as the product that it holds."""
-    # torchvision registers the operator when it is imported, which whoever has one in its model has done.
-    deformable = {torch.ops.torchvision.deform_conv2d: _deformable_flops} if hasattr(torch.ops, 'torchvision') else {}
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=deformable) as counter:
-        module(torch.empty(*shape, device='meta'))
-    return counter.get_total_flops() / 2e9
+@dataclass(frozen=True)
+class OpCase(Case):
+    """``cycle_fc`` beside torchvision's deformable convolution and beside the product alone.
+
+    All take and return ``(B, H, W, C)`` maps; the original gets one that is NCHW in memory, as its operator wants it.
+    """
+
+    mode = 'op'
+    channels: int = 64
+    kernel_size: tuple[int, int] = (1, 3)
+
+    @property
+    def label(self) -> str:
+        shape = f'{self.channels} channels x {self.width}x{self.height}, batch {self.batch}'
+        return f'Cycle FC {self.kernel_size}, {shape}'
+
+    def build(self) -> nn.Module:
+        return CycleFC(self.channels, self.kernel_size)
+
+    def key(self, name: str) -> object:
+        return super().key(name), self.channels
+
+    def input(self, name: str, how: How) -> Tensor:
+        x = torch.randn(self.batch, self.height, self.width, self.channels, generator=torch.Generator().manual_seed(0))
+        x = x.to(how.device, torch.bfloat16 if how.low_precision else torch.float32)
+        if name == ORIGINAL:
+            x = x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+        return x.requires_grad_(how.train)
 
 
-def _deformable_flops(x: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
-    """From shapes: x (B, C, H, W), weight (C_out, C, kh, kw), result (B, C_out, H', W')."""
-    return 2 * out_shape[0] * out_shape[2] * out_shape[3] * int(torch.Size(weight).numel())
+@dataclass(frozen=True)
+class BackboneCase(Case):
+    """A backbone of ours in its dense form, beside its original or its definition, and beside peers."""
+
+    mode = 'backbone'
+    family: str = 'CycleMLP'
+    arch: str | dict[str, Any] = 'b2'
+    """A name from the family's table, or an entry of one."""
+    options: dict[str, Any] | None = None
+    """Further arguments of the family's class."""
+
+    @property
+    def baseline(self) -> str:  # type: ignore[override]
+        """The released formulation where one is kept here, else the definition."""
+        return ORIGINAL if self.family == 'CycleMLP' else REFERENCE
+
+    @property
+    def label(self) -> str:
+        return f'{self.width}x{self.height}, batch {self.batch}'
+
+    def build(self) -> nn.Module:
+        options = {**(self.options or {}), 'type': self.family, 'arch': self.arch, 'fork_feat': True}
+        try:
+            model: nn.Module = MODELS.build(options)
+        except (TypeError, ValueError) as error:
+            raise UserError(f'{self.family} {self.arch} {self.options or ""}: {error}') from error
+        return model
+
+    def make(self, name: str) -> nn.Module:
+        return make_peer(name, (self.height, self.width)) if name in self.peers else super().make(name)
+
+    def key(self, name: str) -> object:
+        if name not in self.peers:
+            return super().key(name)
+        return (name, self.height, self.width) if depends_on_size(name) else name
+
+    def input(self, name: str, how: How) -> Tensor:
+        image = torch.randn(self.batch, 3, self.height, self.width, generator=torch.Generator().manual_seed(0))
+        image = image.to(how.device)
+        return image.contiguous(memory_format=torch.channels_last) if how.channels_last else image
 
 
-def enliven(parameters: Mapping[str, Tensor]) -> None:
-    """Fill parameters, by name, so that each shows in the result: no zero bias, no even gate, no norm of ones.
+def enliven(module: nn.Module) -> None:
+    """Fill the parameters so that each shows in the result: no zero bias, no even gate, no norm of ones.
 
     The same names and shapes get the same numbers.
     """
     generator = torch.Generator().manual_seed(0)
-    for name, parameter in sorted(parameters.items()):
+    for name, parameter in sorted(module.named_parameters()):
         values = torch.randn(parameter.shape, generator=generator)
         if parameter.dim() > 1:
             values /= parameter[0].numel() ** 0.5

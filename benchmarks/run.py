@@ -14,41 +14,40 @@ import torch
 import torchvision
 
 import mlp_dense
-from benchmarks.cases import FLOOR, ORIGINAL, Case, How, Modules
+from benchmarks.cases import MATMUL_BOUND, Case, How, Modules
 from benchmarks.equality import check_equal
 from benchmarks.memory import peak_memory
-from benchmarks.timing import Step, interleave, spread
+from benchmarks.timing import interleave, make_step, spread
 
 Document = dict[str, Any]
 
 
 def measure(cases: Sequence[Case], how: How, rounds: Iterable[int], min_seconds: float, memory: int = 0) -> Document:
-    """Measure all contestants of all cases, interleaved.
+    """Measure all implementations of all cases, interleaved.
 
     Args:
-        cases: of one mode.
+        cases: one or more of one mode.
         how: the way all are run.
         rounds: numbers of the rounds; at least two.
-        min_seconds: shortest turn of a contestant.
+        min_seconds: shortest turn of an implementation.
         memory: of how many cases, from the first, peak memory is measured, too.
 
     Returns:
         ``mode``, ``machine``, ``how``, and ``cases``: what :func:`describe` says of each.
 
     Raises:
-        UserError: the project does not equal the original, or something cannot be measured here.
+        UserError: the project does not equal its baseline, or something cannot be measured here.
     """
     modules: Modules = {}
     gmacs = [case.gmacs() for case in cases]
     errors = [check_equal(case, how, modules) for case in cases]
     lanes = [(index, name) for index, names in enumerate(gmacs) for name in names]
-    steps = {(index, name): Step(cases[index], name, how, modules) for index, name in lanes}
+    steps = {(index, name): make_step(cases[index], name, how, modules) for index, name in lanes}
     seconds = interleave(steps, rounds, min_seconds)
-    heavy = [lane for lane in lanes if lane[0] < memory]
-    jobs = [(cases[index], name) for index, name in heavy]
-    peaks = dict(zip(heavy, peak_memory(jobs, how, modules) if jobs else [], strict=True))
+    heavy = [(index, name) for index, name in lanes if index < memory and name != MATMUL_BOUND]
+    peaks = dict(zip(heavy, peak_memory([(cases[i], name) for i, name in heavy], how, modules), strict=True))
     described = [
-        describe(case, gmacs[index], _of(seconds, index), _of(peaks, index)) | {'errors': errors[index]}
+        describe(case, gmacs[index], _select(seconds, index), _select(peaks, index)) | {'errors': errors[index]}
         for index, case in enumerate(cases)
     ]
     return {'mode': cases[0].mode, 'machine': machine(how), 'how': asdict(how), 'cases': described}
@@ -57,48 +56,40 @@ def measure(cases: Sequence[Case], how: How, rounds: Iterable[int], min_seconds:
 def describe(
     case: Case, gmacs: Mapping[str, float], seconds: Mapping[str, list[float]], peaks: Mapping[str, int]
 ) -> Document:
-    """What is known of a case.
+    """Say what is known of a case.
 
-    ``label``, ``settings``, ``left_out`` (name: reason) and ``contestants``, by name: ``gmacs`` of one
-    image; ``seconds`` of a step (median, quartiles, all); ``images_per_second`` and ``gmacs_per_second`` of the median;
-    ``speedup_over_original``, the original's median over this one, with the quartiles of that quotient over the rounds;
-    ``time_over_floor``, this median over the floor's, likewise; and where memory was measured ``memory_bytes``,
-    ``memory_over_original`` and ``memory_over_floor``. What would need the original is missing where it is left out.
+    Returns:
+        ``label``, ``settings``, ``baseline`` and ``implementations``, by name: ``gmacs`` of one image; ``seconds`` of a
+        step (median, quartiles, all); ``images_per_second`` and ``gmacs_per_second`` of the median; ``speedup``, the
+        baseline's median over this one, with the quartiles of that quotient over the rounds;
+        ``time_over_matmul_bound``, likewise; and, if memory was measured, ``memory_bytes`` and
+        ``memory_over_baseline``.
     """
-    contestants = {}
-    for name, taken in seconds.items():
-        rate = case.batch / spread(taken)['median']
-        row: Document = {'gmacs': gmacs[name], 'seconds': {**spread(taken), 'all': taken}}
+    implementations = {}
+    for name, values in seconds.items():
+        rate = case.batch / spread(values)['median']
+        row: Document = {'gmacs': gmacs[name], 'seconds': {**spread(values), 'all': values}}
         row |= {'images_per_second': rate, 'gmacs_per_second': rate * gmacs[name]}
-        if ORIGINAL in seconds:
-            row['speedup_over_original'] = quotient(seconds[ORIGINAL], taken)
-        row['time_over_floor'] = quotient(taken, seconds[FLOOR])
-        if peaks:
-            row['memory_bytes'] = peaks[name]
-            others = [other for other in (ORIGINAL, FLOOR) if peaks.get(other)]
-            row |= {f'memory_over_{other}': peaks[name] / peaks[other] for other in others}
-        contestants[name] = row
-    left_out = case.left_out()
-    about = {'label': case.label, 'settings': asdict(case)}  # type: ignore[call-overload]
-    return {**about, 'left_out': left_out, 'contestants': contestants}
+        row['speedup'] = quotient(seconds[case.baseline], values)
+        row['time_over_matmul_bound'] = quotient(values, seconds[MATMUL_BOUND])
+        if name in peaks:
+            row |= {'memory_bytes': peaks[name], 'memory_over_baseline': peaks[name] / max(peaks[case.baseline], 1)}
+        implementations[name] = row
+    about = {'label': case.label, 'settings': asdict(case), 'baseline': case.baseline}
+    return {**about, 'implementations': implementations}
 
 
-def quotient(one: list[float], other: list[float]) -> Document:
-    """Of the medians; and the quartiles of the quotients of each round."""
-    rounds = [first / second for first, second in zip(one, other, strict=True)]
-    return {'value': spread(one)['median'] / spread(other)['median'], 'quartiles': spread(rounds)['quartiles']}
+def quotient(first: list[float], second: list[float]) -> Document:
+    """Divide the medians; the quartiles are those of the quotients of each round."""
+    rounds = [one / other for one, other in zip(first, second, strict=True)]
+    return {'value': spread(first)['median'] / spread(second)['median'], 'quartiles': spread(rounds)['quartiles']}
 
 
 def machine(how: How) -> Document:
-    """What the numbers belong to."""
-    return {
-        'device': _processor() if how.device == 'cpu' else torch.cuda.get_device_name(how.device),
-        'torch': torch.__version__,
-        'torchvision': torchvision.__version__,
-        'timm': timm.__version__,
-        'mlp_dense': mlp_dense.__version__,
-        'date': datetime.now(timezone.utc).date().isoformat(),
-    }
+    """Name the device, the versions and the day that the numbers belong to."""
+    versions = {module.__name__: module.__version__ for module in (torch, torchvision, timm, mlp_dense)}
+    device = _processor() if how.device == 'cpu' else torch.cuda.get_device_name(how.device)
+    return {'device': device, **versions, 'date': datetime.now(timezone.utc).date().isoformat()}
 
 
 def _processor() -> str:
@@ -108,5 +99,5 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _of(values: Mapping[tuple[int, str], Any], case: int) -> dict[str, Any]:
+def _select(values: Mapping[tuple[int, str], Any], case: int) -> dict[str, Any]:
     return {name: value for (index, name), value in values.items() if index == case}
