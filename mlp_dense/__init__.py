@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mlp_dense import timm_models  # noqa: F401  for timm's registry
-from mlp_dense.backbones import CycleMLP, DynaMixer, MLPMixer, RaftMLP, VisionPermutator, fuse_for_inference
+from mlp_dense.backbones import CycleMLP, DynaMixer, MLPMixer, RaftMLP, VisionPermutator
 from mlp_dense.necks import StridePyramid
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ __all__ = [
     'StridePyramid',
     'VisionPermutator',
     '__version__',
-    'fuse_for_inference',
 ]
 
 

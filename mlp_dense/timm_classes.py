@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
-from operator import mul
 from typing import Any, ClassVar
 
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
+from mlp_dense.backbones._grid_pyramid import GridPyramidMLP
 from mlp_dense.backbones._pyramid import PyramidMLP
-from mlp_dense.backbones.grid_pyramid import GridPyramidMLP
 
 
 class TimmModel(PyramidMLP):
@@ -43,11 +41,9 @@ class TimmModel(PyramidMLP):
         super().__init__(arch, **options)
         self.arch_name = f'{self.family.__name__}-{arch}'
         self.in_chans = in_chans
-        entry = self.archs[arch]
-        reductions = accumulate(entry.get('strides', self.strides), mul)
         self.feature_info: Any = [
-            dict(num_chs=dim, reduction=reduction, module=f'network.{at}')
-            for dim, reduction, at in zip(entry['dims'], reductions, self.stage_at, strict=False)  # those built
+            dict(num_chs=stage.dim, reduction=stage.stride, module=f'network.{at}')
+            for stage, at in zip(self.stages, self.stage_at, strict=False)  # the stages that are built
         ]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -126,8 +122,8 @@ class TimmFeatures(TimmModel):
     checkpoint loads too: its head and norm have no place here, and the levels' norms stay as they are.
 
     Args:
-        out_indices: stages, from 0, negative ones from the end, in any order; or how many of the last ones. By default
-            the family's usual ones: all, or the last block of each quarter of MLP-Mixer, whose blocks are its stages.
+        out_indices: stages, from 0, negative ones from the end, in any order; or how many of the last ones. All by
+            default.
 
     Raises:
         ValueError: there is no such stage, or one is named twice.

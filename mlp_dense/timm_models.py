@@ -67,7 +67,7 @@ def default_cfg(family: type[PyramidMLP], arch: str) -> dict[str, Any]:
     cfg |= dict(mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD, crop_pct=published.crops.get(arch, 0.875))
     cfg |= dict(pool_size=(family.img_size // stride,) * 2, classifier='head')
     cfg |= dict(first_conv='patch_embed.fc' if family is RaftMLP else 'patch_embed.proj')
-    cfg |= dict(license=published.license, origin_url=family.release, paper_ids=f'arXiv:{published.paper}')
+    cfg |= dict(license=published.license, origin_url=family.paper.code, paper_ids=f'arXiv:{published.paper}')
     return cfg | dict(published.cfg)
 
 
@@ -110,7 +110,7 @@ def fit_head(state: Mapping[str, Tensor], model: TimmModel) -> dict[str, Tensor]
 
 def why_no_weights(family: type[PyramidMLP], arch: str) -> str:
     """One line: nothing is downloaded, and where the user finds a file."""
-    page = family.release
+    page = family.paper.code
     fits = arch in PUBLISHED[family].weights
     file = (
         f"the authors' file, from {page}" if fits else f'a file of your own, since {page} has none that fits this arch'

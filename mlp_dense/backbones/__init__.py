@@ -2,9 +2,8 @@
 
 from mlp_dense.backbones.cyclemlp import CycleMLP
 from mlp_dense.backbones.dynamixer import DynaMixer
-from mlp_dense.backbones.fusing import fuse_for_inference
 from mlp_dense.backbones.mlpmixer import MLPMixer
 from mlp_dense.backbones.raftmlp import RaftMLP
 from mlp_dense.backbones.vip import VisionPermutator
 
-__all__ = ['CycleMLP', 'DynaMixer', 'MLPMixer', 'RaftMLP', 'VisionPermutator', 'fuse_for_inference']
+__all__ = ['CycleMLP', 'DynaMixer', 'MLPMixer', 'RaftMLP', 'VisionPermutator']

@@ -1,8 +1,8 @@
-"""The skeleton that the families share: stem, stages, levels, freezing, checkpointing, initialisation and loading.
+"""The skeleton that the families share: stem, stages, levels, freezing, checkpointing and initialisation.
 
-A family sets its arch table and overrides one hook: :meth:`PyramidMLP.make_mixer` for the token mixer of the usual
-block, or :meth:`PyramidMLP.make_block` for a block of its own. Families whose mixers are made for one grid start from
-:class:`mlp_dense.backbones.grid_pyramid.GridPyramidMLP`.
+A family sets its table of archs and its paper, and overrides one hook: :meth:`PyramidMLP.make_mixer` for the token
+mixer of the usual block, or :meth:`PyramidMLP.make_block` for a block of its own. A family whose mixers are made for
+one grid starts from ``GridPyramidMLP`` of ``_grid_pyramid.py``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mlp_dense.backbones._stages import Arch, Stage, check_out_indices, drop_path_rates, find_arch, make_stages
+from mlp_dense.backbones._paper import Paper
+from mlp_dense.backbones._stages import Arch, Stage, check_levels, drop_path_rates, find_arch, make_stages
 from mlp_dense.backbones.loading import ReleasedModel
-from mlp_dense.layers import MixerBlock, fold_norm
+from mlp_dense.layers import MixerBlock, restride
 
 
 class PyramidMLP(ReleasedModel):
@@ -29,16 +30,17 @@ class PyramidMLP(ReleasedModel):
         num_classes: classes of the head; without effect with ``fork_feat``.
         fork_feat: False returns logits ``(B, num_classes)``; True returns a tuple with one contiguous
             ``(B, C, H, W)`` map per entry of ``out_indices``, each normalised by its own LayerNorm.
-        out_indices: the stages to return, ascending, from 0; None for the family's usual ones, here all. Stages after
-            the last one are not built, and levels that are not returned have no norm, so that every parameter takes
-            part in training.
+        out_indices: the stages to return, ascending, from 0; None for all. Stages after the last one are not built, and
+            levels that are not returned have no norm, so that every parameter takes part in training.
+        out_strides: pixels of the image per cell of each returned map; None for the family's own strides. A map is
+            resampled to ``ceil(H / stride)`` x ``ceil(W / stride)`` cells of an image of ``H`` x ``W`` pixels, so that
+            a place in the image keeps its place; see :func:`mlp_dense.layers.restride`.
         drop_path_rate: drop path of the last block; it grows linearly from 0 at the first one, unless the family has
             ``constant_drop_path``.
         frozen_stages: -1 freezes nothing, 0 the stem, ``k`` the stem and the first ``k`` stages with the
             downsamplings before them. Frozen parts stay in evaluation mode. Output norms are never frozen: no
             checkpoint holds them.
-        norm_eval: keep BatchNorm layers in evaluation mode. The families here have only LayerNorm, which has no
-            running statistics, so it matters to subclasses alone.
+        norm_eval: keep BatchNorm layers in evaluation mode; without effect in families that have none.
         with_cp: recompute each block's activations in the backward pass instead of keeping them.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE, prefix=None)`` loads a released or own checkpoint when the
             runner initialises the weights; other types are mmengine's.
@@ -46,20 +48,21 @@ class PyramidMLP(ReleasedModel):
     Attributes:
         out_channels: channels of each returned map.
         out_strides: pixels of the image per cell of each returned map.
+        stages: all stages of the arch, also those that are not built.
 
     Raises:
         ValueError: an argument is out of range; the message names it and what is possible.
     """
 
     archs: ClassVar[dict[str, dict[str, Any]]]
-    """Variants by name; all have the same keys, one entry per stage."""
+    """The variants by name; all have the same keys, one entry per stage."""
+    paper: ClassVar[Paper]
+    """What the authors published; a family of one's own can do without."""
     strides: ClassVar[tuple[int, ...]] = (4, 2, 2, 2)
-    """Stride of the stem, then of the downsampling before each later stage, where the arch table has no ``strides``."""
+    """The stride of the stem and of the downsampling before each later stage, unless the arch has ``strides``."""
     img_size = 224
-    """Edge of the square images that the weights are trained on, in pixels."""
+    """The edge of the square images that the weights are trained on, in pixels."""
     norm_eps: ClassVar[float] = 1e-5
-    fused = False
-    """Whether :meth:`fuse_for_inference` has run."""
     constant_drop_path: ClassVar[bool] = False
     """Whether every block has the full drop path rate."""
 
@@ -69,6 +72,7 @@ class PyramidMLP(ReleasedModel):
         num_classes: int = 1000,
         fork_feat: bool = False,
         out_indices: Sequence[int] | None = None,
+        out_strides: Sequence[int] | None = None,
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -78,21 +82,21 @@ class PyramidMLP(ReleasedModel):
         super().__init__(init_cfg)
         entry = find_arch(type(self).__name__, self.archs, arch, self.strides)
         rates = drop_path_rates(drop_path_rate, sum(entry['depths']), self.constant_drop_path)
-        stages = make_stages(entry, self.strides, self.img_size, rates)
+        self.stages = stages = make_stages(entry, self.strides, self.img_size, rates)
         self.arch_name = f'{type(self).__name__}-{arch if isinstance(arch, str) else "own"}'
         self.fork_feat = fork_feat
-        levels = self.default_levels(len(stages)) if out_indices is None else out_indices
-        self.out_indices = check_out_indices(levels, len(stages)) if fork_feat else (len(stages) - 1,)
+        levels = range(len(stages)) if out_indices is None else out_indices
+        self.out_indices, self.out_strides = check_levels(
+            stages, levels if fork_feat else [len(stages) - 1], out_strides
+        )
+        self.resamples = out_strides is not None
         if not -1 <= frozen_stages <= len(stages):
             raise ValueError(f'frozen_stages must be from -1 to {len(stages)}, got {frozen_stages}')
-        self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-        self.with_cp = with_cp
-        self.out_channels = tuple(stages[i].dim for i in self.out_indices)
-        self.out_strides = tuple(stages[i].stride for i in self.out_indices)
+        self.frozen_stages, self.norm_eval, self.with_cp = frozen_stages, norm_eval, with_cp
+        self.out_channels = tuple(stages[index].dim for index in self.out_indices)
 
         self.patch_size = stages[0].step
-        self.patch_embed = self.make_stem(stages[0])
+        self.patch_embed = self.make_embed(3, stages[0])
         self.network, self.stage_at = self._make_network(stages[: self.out_indices[-1] + 1])
         if fork_feat:
             for index in self.out_indices:
@@ -103,60 +107,42 @@ class PyramidMLP(ReleasedModel):
         self.apply(self.init_layer)
         self._freeze()
 
-    # What a family overrides.
-
-    def make_stem(self, stage: Stage) -> nn.Module:
-        """``(B, H, W, 3) -> (B, H', W', dim)``."""
-        raise NotImplementedError
-
-    def make_downsample(self, before: Stage, after: Stage) -> nn.Module:
-        """``(B, H, W, before.dim) -> (B, H', W', after.dim)``; not called where the stride is 1."""
+    def make_embed(self, channels: int, stage: Stage) -> nn.Module:
+        """Make the stem or the downsampling before a stage, ``(B, H, W, channels) -> (B, H', W', stage.dim)``."""
         raise NotImplementedError
 
     def make_mixer(self, stage: Stage) -> nn.Module:
-        """The token mixer of one block, ``(B, H, W, C) -> same``."""
+        """Make the token mixer of one block, ``(B, H, W, C) -> same``."""
         raise NotImplementedError
 
     def make_block(self, stage: Stage, drop_path: float) -> nn.Module:
-        """One block, ``(B, H, W, C) -> same``."""
-        return MixerBlock(self.make_mixer(stage), stage.dim, stage.mlp_ratio, drop_path)
+        """Make one block, ``(B, H, W, C) -> same``."""
+        return MixerBlock(self.make_mixer(stage), stage.dim, stage.mlp_ratio, drop_path, norm_eps=self.norm_eps)
 
     def make_norm(self, dim: int) -> nn.Module:
-        """The norm of a returned level, or before the head."""
+        """Make the norm of a returned level, or before the head."""
         return nn.LayerNorm(dim, eps=self.norm_eps)
 
-    def default_levels(self, count: int) -> tuple[int, ...]:
-        """``out_indices`` where none are given: all ``count`` stages."""
-        return tuple(range(count))
-
-    def level_of(self, stage: int, embedded: Tensor, result: Tensor) -> Tensor:
-        """What a level shows of its stage, given the stage's input and output."""
-        return result
-
     def init_layer(self, module: nn.Module) -> None:
-        """Initial weights of one layer: Linear weights of std 0.02 and zero biases, the rest as PyTorch makes them."""
+        """Initialise one layer: Linear weights of std 0.02 and zero biases, the rest as PyTorch makes them."""
         if isinstance(module, nn.Linear):
             trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-    # Building.
 
     def _make_network(self, stages: Sequence[Stage]) -> tuple[nn.ModuleList, tuple[int, ...]]:
         """The released flat list of stages and downsamplings, and where in it each stage sits."""
         network, stage_at = nn.ModuleList(), []
         for stage in stages:
             if stage.index and stage.step > 1:
-                network.append(self.make_downsample(stages[stage.index - 1], stage))
+                network.append(self.make_embed(stages[stage.index - 1].dim, stage))
             stage_at.append(len(network))
             network.append(nn.Sequential(*(self.make_block(stage, rate) for rate in stage.drop_paths)))
         return network, tuple(stage_at)
 
     def norm_name(self, stage: int) -> str:
-        """Name of the norm of a returned level; numbered, as in the released code, by the stage's place in network."""
+        """Name the norm of a returned level; numbered, as in the released code, by the stage's place in network."""
         return f'norm{self.stage_at[stage]}'
-
-    # Running.
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """``(B, 3, H, W)`` image -> logits ``(B, num_classes)``, or with ``fork_feat`` the tuple of levels.
@@ -165,85 +151,62 @@ class PyramidMLP(ReleasedModel):
         """
         levels = self.forward_stages(x)
         if self.fork_feat:
-            layout = torch.channels_last if _is_channels_last(x) else torch.contiguous_format
-            return tuple(
-                self.get_submodule(self.norm_name(index))(level).permute(0, 3, 1, 2).contiguous(memory_format=layout)
-                for index, level in enumerate(levels)
-                if index in self.out_indices
-            )
+            shown = (level for index, level in enumerate(levels) if index in self.out_indices)
+            return tuple(self._show(place, level, x) for place, level in enumerate(shown))
         *_, last = levels
         return self.head(self.norm(last).mean((1, 2)))
 
+    def _show(self, place: int, level: Tensor, image: Tensor) -> Tensor:
+        """A level as it is returned: normalised, at its stride, in the image's memory format."""
+        index = self.out_indices[place]
+        x = self.get_submodule(self.norm_name(index))(level).permute(0, 3, 1, 2)
+        if self.resamples:
+            x = restride(x, self.stages[index].stride, self.out_strides[place], image.shape[2:])
+        channels_last = image.is_contiguous(memory_format=torch.channels_last) and not image.is_contiguous()
+        return x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
     def forward_stages(self, x: Tensor) -> Iterator[Tensor]:
         """The ``(B, H, W, C)`` level of each stage in turn, before any norm."""
-        self._check_input(x)
-        x = self.patch_embed(x.permute(0, 2, 3, 1))
-        stage = 0
-        for module in self.network:
-            if isinstance(module, nn.Sequential):  # a stage; the others are downsamplings
-                embedded = x
-                for block in module:
-                    x = self._run_block(block, x)
-                yield self.level_of(stage, embedded, x)
-                stage += 1
-            else:
-                x = module(x)
+        return self.run_stages(self.embed(x))
 
-    def _run_block(self, block: nn.Module, x: Tensor) -> Tensor:
-        if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(block, x, use_reentrant=False)
-        return block(x)
-
-    def _check_input(self, x: Tensor) -> None:
+    def embed(self, x: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` image -> ``(B, H', W', C)``. Raises ValueError for another shape, or less than a patch."""
         if x.dim() != 4 or x.shape[1] != 3:
             raise ValueError(f'{self.arch_name} takes images (B, 3, H, W), got shape {tuple(x.shape)}')
         if min(x.shape[2:]) < self.patch_size:
             raise ValueError(f'{self.arch_name}: an image of {tuple(x.shape[2:])} pixels is smaller than one patch')
+        return self.patch_embed(x.permute(0, 2, 3, 1))
 
-    # Inference.
+    def run_stages(self, x: Tensor) -> Iterator[Tensor]:
+        """The ``(B, H, W, C)`` output of each stage in turn, from the embedded image."""
+        for module in self.network:
+            if isinstance(module, nn.Sequential):  # a stage; the others are downsamplings
+                for block in module:
+                    x = self.run_block(block, x)
+                yield x
+            else:
+                x = module(x)
 
-    def fuse_for_inference(self) -> PyramidMLP:
-        """Fold, in place, what is the same for every image: norms go into the linear maps behind them.
-
-        The model is in evaluation mode then; it can neither be trained nor saved any more. Outputs stay the same to
-        1e-4 relative in fp32.
-        """
-        self.eval()
-        for module in self.modules():
-            if hasattr(module, 'fuse'):
-                module.fuse()
-        if not self.fork_feat and isinstance(self.norm, nn.LayerNorm) and isinstance(self.head, nn.Linear):
-            fold_norm(self.norm, self.head)
-        if not self.fused:
-            self.register_state_dict_pre_hook(_refuse_to_save)
-        self.fused = True
-        return self
-
-    # Freezing.
-
-    def _frozen_modules(self) -> list[nn.Module]:
-        if self.frozen_stages < 0:
-            return []
-        built = self.stage_at[: self.frozen_stages]
-        return [self.patch_embed, *self.network[: built[-1] + 1]] if built else [self.patch_embed]
+    def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
+        """The output of one block, recomputed in the backward pass where ``with_cp`` asks for it."""
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(block, x, use_reentrant=False)
+        return block(x)
 
     def _freeze(self) -> None:
-        for module in self._frozen_modules():
+        if self.frozen_stages < 0:
+            return
+        built = self.stage_at[: self.frozen_stages]
+        for module in [self.patch_embed, *(self.network[: built[-1] + 1] if built else ())]:
             module.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> PyramidMLP:
-        """As :meth:`torch.nn.Module.train`, but frozen parts, and BatchNorm with ``norm_eval``, stay in eval mode.
-
-        Raises RuntimeError for training after :meth:`fuse_for_inference`.
-        """
-        if mode and self.fused:
-            raise RuntimeError(f'{self.arch_name} is fused for inference; build and load it again to train it')
+        """As :meth:`torch.nn.Module.train`, but frozen parts, and BatchNorm with ``norm_eval``, stay in eval mode."""
         super().train(mode)
         self._freeze()
-        if self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        for module in self.modules() if self.norm_eval else ():
+            if isinstance(module, _BatchNorm):
+                module.eval()
         return self
 
     def may_lack(self, name: str) -> bool:
@@ -252,11 +215,3 @@ class PyramidMLP(ReleasedModel):
         if top == 'network':
             return int(rest.partition('.')[0]) >= len(self.network) or super().may_lack(name)
         return top == 'head' or (top.startswith('norm') and (top == 'norm' or top[4:].isdigit()))
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-
-
-def _refuse_to_save(module: nn.Module, *_: Any) -> None:
-    raise RuntimeError(f'{type(module).__name__} is fused for inference; save the weights before that')

@@ -93,9 +93,19 @@ def make_stages(arch: Arch, strides: Sequence[int], img_size: int, rates: Sequen
     return stages
 
 
-def check_out_indices(out_indices: Sequence[int], count: int) -> tuple[int, ...]:
-    """The indices as a tuple. Raises ValueError unless they ascend from 0 or above to below ``count``."""
-    indices = tuple(out_indices)
-    if not indices or list(indices) != sorted(set(indices)) or indices[0] < 0 or indices[-1] >= count:
-        raise ValueError(f'out_indices must be ascending numbers from 0 to {count - 1}, got {indices}')
-    return indices
+def check_levels(
+    stages: Sequence[Stage], out_indices: Sequence[int] | None, out_strides: Sequence[int] | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the indices of the levels, by default all stages, and their strides, by default those of the stages.
+
+    Raises:
+        ValueError: the indices do not ascend within the stages, or the strides are not as many numbers from 1 up.
+    """
+    last = len(stages) - 1
+    indices = tuple(range(len(stages)) if out_indices is None else out_indices)
+    if not indices or list(indices) != sorted(set(indices)) or indices[0] < 0 or indices[-1] > last:
+        raise ValueError(f'out_indices must be ascending numbers from 0 to {last}, got {indices}')
+    strides = tuple(stages[index].stride for index in indices) if out_strides is None else tuple(out_strides)
+    if len(strides) != len(indices) or not all(isinstance(stride, int) and stride > 0 for stride in strides):
+        raise ValueError(f'out_strides must be {len(indices)} whole numbers from 1 up, one a level, got {strides}')
+    return indices, strides

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
+from mlp_dense.backbones._paper import Paper, Results
 from mlp_dense.backbones._pyramid import PyramidMLP
 from mlp_dense.backbones._stages import Stage
 from mlp_dense.checkpoints import CheckpointError
@@ -45,25 +46,14 @@ class CycleMix(ThreeBranch):
     On a CPU, maps with at most as many cells as channels take the definition, which is faster there.
     """
 
-    fused_weight: Tensor | None
-    fused_bias: Tensor | None
-
     def __init__(self, dim: int):
         super().__init__(dim)
-        self.register_buffer('fused_weight', None, persistent=False)
-        self.register_buffer('fused_bias', None, persistent=False)
         self.mlp_c = nn.Linear(dim, dim, bias=False)
         self.sfc_h = CycleFC(dim, KERNELS['sfc_h'])
         self.sfc_w = CycleFC(dim, KERNELS['sfc_w'])
 
-    def fuse(self) -> None:
-        """Keep the branches' weights side by side; see ``PyramidMLP.fuse_for_inference``."""
-        self.fused_weight, self.fused_bias = (tensor.detach() for tensor in self.stacked())
-
     def stacked(self) -> tuple[Tensor, Tensor]:
-        """Weights of the three branches, ``(3, C, C)``, and biases of the first two, ``(2, C)``."""
-        if self.fused_weight is not None and self.fused_bias is not None:
-            return self.fused_weight, self.fused_bias
+        """Stack the weights of the three branches, ``(3, C, C)``, and the biases of the first two, ``(2, C)``."""
         weights = [self.sfc_h.weight.flatten(1), self.sfc_w.weight.flatten(1), self.mlp_c.weight]
         return torch.stack(weights), torch.stack([self.sfc_h.bias, self.sfc_w.bias])
 
@@ -126,14 +116,33 @@ class CycleMLP(PyramidMLP):
         'b': dict(dims=(128, 256, 512, 1024), depths=(2, 2, 18, 2), mlp_ratios=(4, 4, 4, 1.75)),
     }
 
-    release = 'https://github.com/ShoufaChen/CycleMLP'
+    paper = Paper(
+        title='CycleMLP: A MLP-like Architecture for Dense Prediction',
+        venue='ICLR 2022',
+        arxiv='2107.10224',
+        code='https://github.com/ShoufaChen/CycleMLP',
+        licence='mit',
+        prefix='cyclemlp',
+        weights=('b1', 'b2', 'b3', 'b4', 'b5'),
+        crop_pct={'b1': 0.9, 'b2': 0.9, 'b3': 0.9},
+        results={
+            'b1': Results('78.9', '38.6', '39.4 / 36.8', '39.5'),
+            'b2': Results('81.6', '40.9', '41.7 / 38.2', '42.4'),
+            'b3': Results('82.4', '42.5', '43.4 / 39.5', '44.5'),
+            'b4': Results('83.0', '43.2', '44.1 / 40.2', '45.1'),
+            'b5': Results('83.2', '42.7', '44.1 / 40.1', '45.6'),
+            # The archs of these three were not released; ours are reconstructions.
+            't': Results('81.3 (its own)'),
+            's': Results('82.9 (its own)'),
+            'b': Results('83.4 (its own)'),
+        },
+        results_source="arXiv 2107.10224v1, tables 2, 5 and 6; t, s and b: the authors' repository",
+    )
     released_constants = ('.offset',)
 
-    def make_stem(self, stage: Stage) -> nn.Module:
-        return ConvEmbed(3, stage.dim, kernel_size=7, stride=stage.step, padding=2)
-
-    def make_downsample(self, before: Stage, after: Stage) -> nn.Module:
-        return ConvEmbed(before.dim, after.dim, kernel_size=3, stride=after.step, padding=1)
+    def make_embed(self, channels: int, stage: Stage) -> nn.Module:
+        kernel_size, padding = (3, 1) if stage.index else (7, 2)
+        return ConvEmbed(channels, stage.dim, kernel_size, stage.step, padding)
 
     def make_mixer(self, stage: Stage) -> nn.Module:
         return CycleMix(stage.dim)

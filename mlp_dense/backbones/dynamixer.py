@@ -6,30 +6,30 @@ form, input padded to whole patches instead of cropped.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from mlp_dense.backbones._grid_pyramid import GridPyramidMLP
+from mlp_dense.backbones._paper import Paper, Results
 from mlp_dense.backbones._stages import Stage
-from mlp_dense.backbones.grid_pyramid import GridPyramidMLP
-from mlp_dense.layers import GridTied, ThreeBranch, on_axis, regrid
+from mlp_dense.layers import FixedGrid, ThreeBranch, on_axis
 
 
-class DynaMix(GridTied):
+class DynaMix(FixedGrid):
     """``(B, R, L, C) -> same``: each head mixes positions with a matrix that it makes from the sequence (section 3.2).
 
     Columns of the matrix sum to one. Padding of a window has no features and gets no weight, so it changes nothing.
     """
 
-    def __init__(self, dim: int, length: int, heads: int, reduced: int):
+    grid_axes = {'generate.weight': ('ww', 'r.'), 'generate.bias': ('ww',)}
+
+    def __init__(self, dim: int, grid: int, heads: int, reduced: int):
         super().__init__()
-        self.heads, self.length = heads, length
+        self.grid, self.heads = grid, heads
         self.out = nn.Linear(dim, dim)
         self.compress = nn.Linear(dim, heads * reduced)
-        self.generate = nn.Linear(length * reduced, length * length)
+        self.generate = nn.Linear(grid * reduced, grid * grid)
 
     def forward(self, x: Tensor, real: Tensor | None) -> Tensor:
         length = x.shape[2]
@@ -43,18 +43,6 @@ class DynaMix(GridTied):
         weights = scores.softmax(-2)
         values = x.unflatten(-1, (self.heads, -1)).transpose(2, 3)  # (B, R, heads, L, C / heads)
         return self.out((weights.transpose(-2, -1) @ values).transpose(2, 3).flatten(3))
-
-    def from_grid(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        taken = dict(weights)
-        old = math.isqrt(len(weights.get('generate.bias', ())))
-        for name in ('generate.weight', 'generate.bias'):
-            if name in taken and taken[name].numel() % max(old, 1) ** 2 == 0:
-                scores = taken[name].view(old, old, old, -1) if name.endswith('weight') else taken[name].view(old, old)
-                scores = regrid(regrid(scores, 0, self.length), 1, self.length)
-                if name.endswith('weight'):
-                    scores = regrid(scores, 2, self.length, reads=True).flatten(2)
-                taken[name] = scores.flatten(0, 1)
-        return taken
 
 
 class DynaMixerMix(ThreeBranch):
@@ -95,7 +83,17 @@ class DynaMixer(GridPyramidMLP):
         ),
     }  # fmt: skip
 
-    release = 'https://github.com/ziyuwwang/DynaMixer'
+    paper = Paper(
+        title='DynaMixer: A Vision MLP Architecture with Dynamic Mixing',
+        venue='ICML 2022',
+        arxiv='2201.12083',
+        code='https://github.com/ziyuwwang/DynaMixer',
+        licence='mit',
+        prefix='dynamixer',
+        crop_pct={'s': 0.9, 'm': 0.9},
+        results={'s': Results('82.7'), 'm': Results('83.7'), 'l': Results('84.3')},
+        results_source='arXiv 2201.12083v2, table 2',
+    )
 
     def make_mixer(self, stage: Stage) -> nn.Module:
         return DynaMixerMix(stage.dim, stage.grid, stage.options['heads'], stage.options['reduced'], self.token_grid)

@@ -11,7 +11,7 @@ from mmengine.model import BaseModule, update_init_info
 from torch import Tensor, nn
 
 from mlp_dense.checkpoints import CheckpointError, LoadReport, plan_load, read_checkpoint, unwrap
-from mlp_dense.layers import GridTied
+from mlp_dense.layers import resample_weights
 
 
 class ReleasedModel(BaseModule):
@@ -20,8 +20,6 @@ class ReleasedModel(BaseModule):
     ``load_state_dict``, on it or on any model around it, takes the released layout too.
     """
 
-    release: ClassVar[str] = ''
-    """Where the authors publish code and weights."""
     arch_name: str
     """For messages, e.g. ``CycleMLP-b2``."""
     is_init: bool  # BaseModule's: whether init_weights has run
@@ -75,7 +73,7 @@ class ReleasedModel(BaseModule):
         """
         try:
             state = self.from_released(unwrap(read_checkpoint(checkpoint), checkpoint, prefix))
-            fitted = self._on_own_grid(state)
+            fitted = resample_weights(self, state)
             loaded, report = plan_load(fitted, self.state_dict(), self.may_lack, self.arch_name, checkpoint)
             resized = [name for name in loaded if loaded[name].shape != state[name].shape]
             if resized and not resize_grid:
@@ -90,16 +88,6 @@ class ReleasedModel(BaseModule):
         resampled = f'; {len(resized)} of them resampled to this grid' if resized else ''
         print_log(f'{self.arch_name} from {report}{resampled}', logger='current', level=logging.INFO)
         return report
-
-    def _on_own_grid(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The state with the mixing weights of every grid-tied module brought to that module's grid."""
-        fitted = dict(state)
-        for path, module in self.named_modules():
-            if isinstance(module, GridTied):
-                names = [name for name, _ in module.named_parameters() if f'{path}.{name}' in state]
-                weights = module.from_grid({name: state[f'{path}.{name}'] for name in names})
-                fitted |= {f'{path}.{name}': value for name, value in weights.items()}
-        return fitted
 
 
 def _accept_released(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -6,76 +6,63 @@ any image size, dense form, input padded to whole patches.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from mmengine.registry import MODELS
-from timm.layers import DropPath, Mlp, lecun_normal_
+from timm.data.constants import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
+from timm.layers import Mlp, lecun_normal_
 from torch import Tensor, nn
 
+from mlp_dense.backbones._grid_pyramid import GridPyramidMLP
+from mlp_dense.backbones._paper import Paper, Results
 from mlp_dense.backbones._stages import Stage
-from mlp_dense.backbones.grid_pyramid import GridPyramidMLP
-from mlp_dense.checkpoints import Names, mixer_from_jax, rename
-from mlp_dense.layers import GridTied, fold_norm, on_grid, regrid, residual_mlp
-
-# timm's name -> ours
-NAMES: Names = {r'^stem\.': 'patch_embed.', r'^blocks\.(\d+)\.': r'network.\1.0.'}
+from mlp_dense.checkpoints import CheckpointError, Names, mixer_from_jax, rename
+from mlp_dense.layers import FixedGrid, make_drop_path, on_grid, residual_mlp
 
 
-class MixerLayer(GridTied):
+class MixerLayer(FixedGrid):
     """Two residual steps: an MLP over the cells, shared by all channels, and one over channels (section 2).
 
     Padding of a window is zero behind the norm, so it adds nothing to a real cell.
     """
 
-    def __init__(self, stage: Stage, drop_path: float, token_grid: str, act: Any):
+    grid_axes = {
+        'mlp_tokens.fc1.weight': ('.', 'rr'),
+        'mlp_tokens.fc2.weight': ('ww', '.'),
+        'mlp_tokens.fc2.bias': ('ww',),
+    }
+
+    def __init__(self, stage: Stage, drop_path: float, token_grid: str, act: Callable[[], nn.Module]):
         super().__init__()
-        self.grid, self.token_grid = (stage.grid, stage.grid), token_grid
+        self.grid, self.token_grid = stage.grid, token_grid
         self.norm1 = nn.LayerNorm(stage.dim, eps=1e-6)
         self.mlp_tokens = Mlp(stage.grid**2, stage.dim // 2, act_layer=act)
         self.norm2 = nn.LayerNorm(stage.dim, eps=1e-6)
         self.mlp_channels = Mlp(stage.dim, int(stage.dim * stage.mlp_ratio), act_layer=act)
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.drop_path = make_drop_path(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(on_grid(self._mix_tokens, self.norm1(x), self.grid, self.token_grid))
+        mixed = on_grid(self._mix_tokens, self.norm1(x), (self.grid, self.grid), self.token_grid)
+        x = x + self.drop_path(mixed)
         return residual_mlp(x, self.norm2, self.mlp_channels, self.drop_path)
-
-    def fuse(self) -> None:
-        """Fold what does not change any more; see ``PyramidMLP.fuse_for_inference``."""
-        fold_norm(self.norm2, self.mlp_channels.fc1)
 
     def _mix_tokens(self, x: Tensor) -> Tensor:
         return self.mlp_tokens(x.flatten(1, 2).transpose(1, 2)).transpose(1, 2).view(x.shape)
 
-    def from_grid(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        taken = dict(weights)
-        for name in ('mlp_tokens.fc1.weight', 'mlp_tokens.fc2.weight', 'mlp_tokens.fc2.bias'):
-            if name not in taken:
-                continue
-            axis = 1 if name == 'mlp_tokens.fc1.weight' else 0
-            old = math.isqrt(taken[name].shape[axis])
-            if old**2 == taken[name].shape[axis]:
-                square = taken[name].unflatten(axis, (old, old))
-                for side in (axis, axis + 1):
-                    square = regrid(square, side, self.grid[side - axis], reads=axis == 1)
-                taken[name] = square.flatten(axis, axis + 1)
-        return taken
-
 
 def _arch(dim: int, depth: int, patch: int) -> dict[str, Any]:
-    one = (1,) * (depth - 1)
-    return dict(dims=(dim,) * depth, depths=(1, *one), mlp_ratios=(4,) * depth, strides=(patch, *one))
+    return dict(dims=(dim,) * 4, depths=(depth // 4,) * 4, mlp_ratios=(4,) * 4, strides=(patch, 1, 1, 1))
 
 
 @MODELS.register_module()
 class MLPMixer(GridPyramidMLP):
     """MLP-Mixer at any image size. Arguments as in :class:`GridPyramidMLP`.
 
-    Every block is a stage of its own here, all at the stride of the patch, so ``out_indices`` and ``frozen_stages``
-    count blocks. Levels by default: the last block of each quarter.
+    The blocks are cut into four stages of equal depth, all at the stride of the patch.
 
     Args:
         gelu: ``'erf'``, with which timm uses its files, or ``'tanh'``, Google's approximation.
@@ -91,7 +78,19 @@ class MLPMixer(GridPyramidMLP):
         'l32': _arch(1024, 24, 32),
         'l16': _arch(1024, 24, 16),
     }
-    release = 'https://github.com/google-research/vision_transformer'
+    paper = Paper(
+        title='MLP-Mixer: An all-MLP Architecture for Vision',
+        venue='NeurIPS 2021',
+        arxiv='2105.01601',
+        code='https://github.com/google-research/vision_transformer',
+        licence='apache-2.0',
+        prefix='mlpmixer',
+        weights=('b16', 'l16'),
+        mean=IMAGENET_INCEPTION_MEAN,
+        std=IMAGENET_INCEPTION_STD,
+        results={'b16': Results('76.4'), 'l16': Results('71.8')},
+        results_source='arXiv 2105.01601, table 3, trained on ImageNet alone',
+    )
     norm_eps = 1e-6
     constant_drop_path = True
 
@@ -100,9 +99,6 @@ class MLPMixer(GridPyramidMLP):
             raise ValueError(f"gelu must be 'erf' or 'tanh', got {gelu!r}")
         self.gelu = gelu
         super().__init__(*args, **options)
-
-    def default_levels(self, count: int) -> tuple[int, ...]:
-        return tuple(count * quarter // 4 - 1 for quarter in (1, 2, 3, 4))
 
     def make_block(self, stage: Stage, drop_path: float) -> nn.Module:
         act = partial(nn.GELU, approximate='tanh' if self.gelu == 'tanh' else 'none')
@@ -120,6 +116,29 @@ class MLPMixer(GridPyramidMLP):
             nn.init.zeros_(module.bias)
 
     def from_released(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Number blocks by stage: timm's ``blocks.N``, and ``network.N.0`` of version 0.1, whose stages were blocks."""
         if any('/' in name for name in state):
             state = mixer_from_jax(state)
-        return rename(state, NAMES)
+        names: Names = {r'^stem\.': 'patch_embed.', r'^blocks\.(\d+)\.': self._place_block}
+        per_block = 'network.0.0.norm1.weight' in state and 'network.0.1.norm1.weight' not in state
+        if per_block and len(self.stages[0].drop_paths) > 1:
+            names = {**names, r'^network\.(\d+)\.0\.': self._place_block, r'^norm(\d+)\.': self._place_norm}
+        return rename(state, names)
+
+    def _places(self) -> list[tuple[int, int]]:
+        """Stage, and number in it, of each block."""
+        return [(stage.index, block) for stage in self.stages for block in range(len(stage.drop_paths))]
+
+    def _place_block(self, found: re.Match[str]) -> str:
+        places, number = self._places(), int(found[1])
+        stage, block = places[number] if number < len(places) else (number, 0)  # such a stage has no place
+        return f'network.{stage}.{block}.'
+
+    def _place_norm(self, found: re.Match[str]) -> str:
+        last_blocks = list(accumulate(len(stage.drop_paths) for stage in self.stages))
+        if int(found[1]) + 1 not in last_blocks:
+            raise CheckpointError(
+                f'{found[0]} is the norm of a level within a stage, which version 0.1 could return; here levels are '
+                f'the ends of the four stages, after {", ".join(map(str, last_blocks))} blocks'
+            )
+        return f'norm{last_blocks.index(int(found[1]) + 1)}.'

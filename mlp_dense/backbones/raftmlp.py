@@ -7,19 +7,19 @@ gives the released dense behaviour instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
-import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
-from timm.layers import DropPath, Mlp
+from timm.layers import Mlp
 from torch import Tensor, nn
 
+from mlp_dense.backbones._grid_pyramid import GridPyramidMLP
+from mlp_dense.backbones._paper import Paper
 from mlp_dense.backbones._stages import Stage
-from mlp_dense.backbones.grid_pyramid import GridPyramidMLP
 from mlp_dense.checkpoints import Names, rename
-from mlp_dense.layers import GridTied, fold_norm, on_axis, regrid, residual_mlp, resize
+from mlp_dense.layers import FixedGrid, make_drop_path, on_axis, residual_mlp, resize
 
 RAFT = 2  # channels that are mixed together with one axis, table 1
 
@@ -47,13 +47,14 @@ class MultiScaleEmbed(nn.Module):
     Section 3.3. ``fc`` sees the windows flattened channel first, kernel after kernel, so it is a sum of convolutions.
     """
 
-    def __init__(self, in_channels: int, dim: int, kernels: Sequence[int], stride: int, stretch: bool):
+    def __init__(self, in_channels: int, dim: int, kernels: Sequence[int], stride: int):
         super().__init__()
-        self.kernels, self.stride, self.stretch = kernels, stride, stretch
+        self.kernels, self.stride = kernels, stride
         self.fc = nn.Linear(sum(k * k for k in kernels) * in_channels, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._fit(x)
+        bottom, right = -x.shape[1] % self.stride, -x.shape[2] % self.stride
+        x = self.fit(x, bottom, right) if bottom or right else x
         channels, image = x.shape[-1], x.permute(0, 3, 1, 2)
         weights = self.fc.weight.split([k * k * channels for k in self.kernels], 1)
         embedded = [
@@ -62,54 +63,40 @@ class MultiScaleEmbed(nn.Module):
         ]
         return sum(embedded[1:], embedded[0]).permute(0, 2, 3, 1) + self.fc.bias
 
-    def _fit(self, x: Tensor) -> Tensor:
-        bottom, right = -x.shape[1] % self.stride, -x.shape[2] % self.stride
-        if not (bottom or right):
-            return x
-        if self.stretch:
-            return resize(x, (x.shape[1] + bottom, x.shape[2] + right))
+    def fit(self, x: Tensor, bottom: int, right: int) -> Tensor:
+        """Complete the patches with so many rows and columns."""
         return F.pad(x, (0, 0, 0, right, 0, bottom))
 
 
-class RaftMix(GridTied):
-    """``(B, R, L, C) -> same``: an MLP over (raft member, position) of each sequence, shared by all C / RAFT groups."""
+class RaftMix(FixedGrid):
+    """``(B, R, L, C) -> same``: an MLP over (raft member, position) of each sequence, shared by all C / RAFT groups.
 
-    def __init__(self, dim: int, length: int):
+    The hidden layer grows with the grid, so weights can be brought to a larger grid only.
+    """
+
+    grid_axes = {
+        'mlp.fc1.weight': ('+', '.r'),
+        'mlp.fc1.bias': ('+',),
+        'mlp.fc2.weight': ('.w', '0'),
+        'mlp.fc2.bias': ('.w',),
+    }
+
+    def __init__(self, dim: int, grid: int):
         super().__init__()
-        self.length = length
+        self.grid = grid
         self.norm = nn.LayerNorm(dim)
-        self.mlp = Mlp(RAFT * length, 2 * RAFT * length)
+        self.mlp = Mlp(RAFT * grid, 2 * RAFT * grid)
 
     def forward(self, x: Tensor) -> Tensor:
         groups = x.unflatten(-1, (RAFT, -1)).permute(0, 1, 4, 3, 2)  # (B, R, C / RAFT, RAFT, L)
         mixed = self.mlp(groups.flatten(3)).view(groups.shape)
         return mixed.permute(0, 1, 4, 3, 2).flatten(3)
 
-    def from_grid(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The hidden layer grows with the grid: further units start as built and are not read. It cannot shrink."""
-        taken = dict(weights)
-        hidden, built = self.mlp.fc1.out_features, self.mlp.state_dict()
-        if len(taken.get('mlp.fc1.bias', ())) > hidden:
-            return taken
-        for name, value in weights.items():
-            if name == 'mlp.fc1.weight':
-                value = regrid(value.unflatten(1, (RAFT, -1)), 2, self.length, reads=True).flatten(1)
-                taken[name] = torch.cat([value, built['fc1.weight'][len(value) :].to(value)])
-            elif name == 'mlp.fc1.bias':
-                taken[name] = torch.cat([value, built['fc1.bias'][len(value) :].to(value)])
-            elif name == 'mlp.fc2.weight':
-                value = regrid(value.unflatten(0, (RAFT, -1)), 1, self.length).flatten(0, 1)
-                taken[name] = F.pad(value, (0, hidden - value.shape[1]))
-            elif name == 'mlp.fc2.bias':
-                taken[name] = regrid(value.unflatten(0, (RAFT, -1)), 1, self.length).flatten()
-        return taken
-
 
 class RaftBlock(nn.Module):
     """Three residual steps: along the height, along the width, over channels (section 3.2).
 
-    Padding of a window is zero behind the norm, so it adds nothing to a real cell. ``published`` resizes the residual
-    stream itself to the trained grid around the first two steps, as the released code does.
+    Padding of a window is zero behind the norm, so it adds nothing to a real cell.
     """
 
     def __init__(self, stage: Stage, drop_path: float, token_grid: str):
@@ -119,19 +106,16 @@ class RaftBlock(nn.Module):
         self.horizontal = RaftMix(stage.dim, stage.grid)
         self.norm = nn.LayerNorm(stage.dim)
         self.mlp = Mlp(stage.dim, int(stage.dim * stage.mlp_ratio))
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.drop_path = make_drop_path(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        size = (x.shape[1], x.shape[2])
-        if self.token_grid == 'published':
-            x = resize(x, (self.grid, self.grid))
+        return residual_mlp(self.mix_tokens(x), self.norm, self.mlp, self.drop_path)
+
+    def mix_tokens(self, x: Tensor) -> Tensor:
+        """The first two steps."""
         for axis, mixer in ((1, self.vertical), (2, self.horizontal)):
             x = x + self.drop_path(self._mix(mixer, mixer.norm(x), axis))
-        return residual_mlp(resize(x, size), self.norm, self.mlp, self.drop_path)
-
-    def fuse(self) -> None:
-        """Fold what does not change any more; see ``PyramidMLP.fuse_for_inference``."""
-        fold_norm(self.norm, self.mlp.fc1)
+        return x
 
     def _mix(self, mixer: RaftMix, x: Tensor, axis: int) -> Tensor:
         return on_axis(lambda line, _: mixer(line), x, axis, self.grid, self.token_grid)
@@ -144,8 +128,8 @@ class RaftMLP(GridPyramidMLP):
     Args:
         released_dense: behave as the released dense backbone: the first level is the embedding, before that stage's
             blocks; levels have no norm; sizes that the patch does not divide are stretched; and off the trained grid
-            the residual stream is resized to it and back in every block (``token_grid`` is ``'published'`` then). The
-            default is what one wants from stage features; classification at the trained size is the same either way.
+            the residual stream is resized to it and back in every block, whatever ``token_grid``. The default is what
+            one wants from stage features; classification at the trained size is the same either way.
 
     Drop path is constant over depth, and all layers keep PyTorch's initial values, as released.
     """
@@ -159,39 +143,74 @@ class RaftMLP(GridPyramidMLP):
             's': (64, 128, 256, 512), 'm': (96, 192, 384, 768), 'l': (128, 192, 512, 1024),
         }.items()
     }  # fmt: skip
-    release = 'https://github.com/okojoalg/raft-mlp'
     constant_drop_path = True
+    paper = Paper(
+        title='RaftMLP: How Much Can Be Done Without Attention and with Less Spatial Locality?',
+        venue='2021',
+        arxiv='2108.04384',
+        code='https://github.com/okojoalg/raft-mlp',
+        licence='apache-2.0',
+        prefix='raftmlp',
+        interpolation='bilinear',
+        first_conv='patch_embed.fc',
+    )
+    embedding: ClassVar[type[MultiScaleEmbed]] = MultiScaleEmbed
+    block: ClassVar[type[RaftBlock]] = RaftBlock
+
+    def __new__(cls, *args: Any, released_dense: bool = False, **options: Any) -> RaftMLP:
+        if released_dense and not issubclass(cls, ReleasedRaftMLP):  # timm's classes keep what they add
+            cls = ReleasedRaftMLP if cls is RaftMLP else type(cls.__name__, (ReleasedRaftMLP, cls), {})
+        return super().__new__(cls)
 
     def __init__(self, *args: Any, released_dense: bool = False, **options: Any):
-        self.released_dense = released_dense
         super().__init__(*args, **options)
 
-    def make_stem(self, stage: Stage) -> nn.Module:
-        return MultiScaleEmbed(3, stage.dim, stage.options['kernels'], stage.step, self.released_dense)
-
-    def make_downsample(self, before: Stage, after: Stage) -> nn.Module:
-        return MultiScaleEmbed(before.dim, after.dim, after.options['kernels'], after.step, self.released_dense)
+    def make_embed(self, channels: int, stage: Stage) -> nn.Module:
+        return self.embedding(channels, stage.dim, stage.options['kernels'], stage.step)
 
     def make_block(self, stage: Stage, drop_path: float) -> nn.Module:
-        return RaftBlock(stage, drop_path, 'published' if self.released_dense else self.token_grid)
-
-    def make_norm(self, dim: int) -> nn.Module:
-        return nn.Identity() if self.released_dense and self.fork_feat else super().make_norm(dim)
-
-    def level_of(self, stage: int, embedded: Tensor, result: Tensor) -> Tensor:
-        return embedded if self.released_dense and stage == 0 else result
+        return self.block(stage, drop_path, self.token_grid)
 
     def init_layer(self, module: nn.Module) -> None:
         """PyTorch's defaults."""
 
     def from_released(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Renamed; and the token norms, whose released entry g * RAFT + q belongs to channel q * C / RAFT + g."""
-        own = rename(state, NAMES)
-        if own.keys() == state.keys():
-            return own
+        renamed = rename(state, NAMES)
+        if renamed.keys() == state.keys():
+            return renamed
         return {
             name: value.unflatten(0, (-1, RAFT)).transpose(0, 1).flatten()
             if '.vertical.norm.' in name or '.horizontal.norm.' in name
             else value
-            for name, value in own.items()
+            for name, value in renamed.items()
         }
+
+
+class StretchedEmbed(MultiScaleEmbed):
+    """The embedding of the released code, which stretches a map to whole patches."""
+
+    def fit(self, x: Tensor, bottom: int, right: int) -> Tensor:
+        return resize(x, (x.shape[1] + bottom, x.shape[2] + right))
+
+
+class ReleasedRaftBlock(RaftBlock):
+    """The block of the released code, which resizes the residual stream to the trained grid and back."""
+
+    def mix_tokens(self, x: Tensor) -> Tensor:
+        return resize(super().mix_tokens(resize(x, (self.grid, self.grid))), (x.shape[1], x.shape[2]))
+
+
+class ReleasedRaftMLP(RaftMLP):
+    """RaftMLP with the dense behaviour of the released code: ``RaftMLP(..., released_dense=True)``."""
+
+    embedding = StretchedEmbed
+    block = ReleasedRaftBlock
+
+    def make_norm(self, dim: int) -> nn.Module:
+        return nn.Identity() if self.fork_feat else super().make_norm(dim)
+
+    def forward_stages(self, x: Tensor) -> Iterator[Tensor]:
+        embedded = self.embed(x)
+        for stage, level in enumerate(self.run_stages(embedded)):
+            yield level if stage else embedded

@@ -6,22 +6,23 @@ the release: any image size, dense form, input padded to whole patches instead o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from mlp_dense.backbones._grid_pyramid import GridPyramidMLP
+from mlp_dense.backbones._paper import Paper, Results
 from mlp_dense.backbones._stages import Stage
-from mlp_dense.backbones.grid_pyramid import GridPyramidMLP
-from mlp_dense.layers import GridTied, ThreeBranch, on_axis, regrid
+from mlp_dense.layers import FixedGrid, ThreeBranch, on_axis
 
 
-class PermuteMix(ThreeBranch, GridTied):
+class PermuteMix(ThreeBranch, FixedGrid):
     """Linear maps over (row, sub-channel) of a column, over (column, sub-channel) of a row, and over channels.
 
     Section 3.2. Channels are cut into ``segments``, segment slowest; each segment is mixed on its own. Padding of a
     window is zero and the maps have no bias, so it never reaches a real cell.
     """
+
+    grid_axes = {'mlp_h.weight': ('w.', 'r.'), 'mlp_w.weight': ('w.', 'r.')}
 
     def __init__(self, dim: int, grid: int, segments: int, token_grid: str):
         super().__init__(dim)
@@ -42,23 +43,13 @@ class PermuteMix(ThreeBranch, GridTied):
         mixed = linear(parts.flatten(3)).view(parts.shape)
         return mixed.transpose(2, 3).flatten(3)
 
-    def from_grid(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        part = self.mlp_h.in_features // self.grid  # channels of a segment
-        taken = dict(weights)
-        for name in ('mlp_h.weight', 'mlp_w.weight'):
-            if name in taken and len(taken[name]) % part == 0:
-                square = taken[name].unflatten(1, (-1, part)).unflatten(0, (-1, part))
-                square = regrid(regrid(square, 0, self.grid), 2, self.grid, reads=True)
-                taken[name] = square.flatten(2).flatten(0, 1)
-        return taken
-
 
 @MODELS.register_module()
 class VisionPermutator(GridPyramidMLP):
     """Vision Permutator at any image size. Arguments as in :class:`GridPyramidMLP`.
 
-    Strides of the levels: s14 14, 14, 14, 14; s7 and l7 7, 14, 14, 14; m7 7, 7, 14, 14. The neck ``StridePyramid``
-    brings them to 4, 8, 16, 32. Table 1 of the paper; depths as in the released code.
+    Strides of the levels: s14 14, 14, 14, 14; s7 and l7 7, 14, 14, 14; m7 7, 7, 14, 14. ``out_strides``
+    brings them to others. Table 1 of the paper; depths as in the released code.
     """
 
     archs = {
@@ -80,7 +71,18 @@ class VisionPermutator(GridPyramidMLP):
         ),
     }  # fmt: skip
 
-    release = 'https://github.com/houqb/VisionPermutator'
+    paper = Paper(
+        title='Vision Permutator: A Permutable MLP-Like Architecture for Visual Recognition',
+        venue='TPAMI 2022',
+        arxiv='2106.12368',
+        code='https://github.com/houqb/VisionPermutator',
+        licence='non-commercial',
+        prefix='vip',
+        weights=('s7', 'm7', 'l7'),
+        crop_pct={'s14': 0.9, 's7': 0.9, 'm7': 0.9},
+        results={'s14': Results('80.6'), 's7': Results('81.5'), 'm7': Results('82.7'), 'l7': Results('83.2')},
+        results_source='arXiv 2106.12368v1, tables 2, 4 and 5',
+    )
 
     def make_mixer(self, stage: Stage) -> nn.Module:
         return PermuteMix(stage.dim, stage.grid, stage.options['segments'], self.token_grid)

@@ -64,8 +64,8 @@ def check_init(node: Any, key: str) -> None:
     init_cfg = node.get('init_cfg')
     if isinstance(init_cfg, Mapping) and init_cfg.get('type') == 'Pretrained':
         path = init_cfg.get('checkpoint', '')
-        release = getattr(MODELS.get(node.get('type', '')), 'release', '')
-        where = f' (the authors publish at {release})' if release else ''
+        paper = getattr(MODELS.get(node.get('type', '')), 'paper', None)
+        where = f' (the authors publish at {paper.code})' if paper else ''
         if path and '://' not in path and not Path(path).is_file():
             raise UserError(
                 f'pretrained weights {path} do not exist; put the file there{where} or train from scratch with '

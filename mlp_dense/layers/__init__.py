@@ -1,21 +1,25 @@
-"""Parts that the backbones are made of; all work on ``(B, H, W, C)`` tensors."""
+"""Parts that the backbones are made of; all work on ``(B, H, W, C)`` tensors unless they say otherwise."""
 
-from mlp_dense.layers.block import MixerBlock, fold_norm, residual_mlp
+from mlp_dense.layers.block import MixerBlock, make_drop_path, residual_mlp
 from mlp_dense.layers.embed import ConvEmbed, PatchEmbed
 from mlp_dense.layers.fusion import ThreeBranch
-from mlp_dense.layers.grid import TOKEN_GRIDS, GridTied, on_axis, on_grid, regrid, resize
+from mlp_dense.layers.grid import TOKEN_GRIDS, on_axis, on_grid
+from mlp_dense.layers.resample import FixedGrid, resample_axis, resample_weights, resize, restride, stride_matrix
 
 __all__ = [
     'TOKEN_GRIDS',
     'ConvEmbed',
-    'GridTied',
+    'FixedGrid',
     'MixerBlock',
     'PatchEmbed',
     'ThreeBranch',
-    'fold_norm',
+    'make_drop_path',
     'on_axis',
     'on_grid',
-    'regrid',
+    'resample_axis',
+    'resample_weights',
     'residual_mlp',
     'resize',
+    'restride',
+    'stride_matrix',
 ]

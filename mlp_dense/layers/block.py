@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+from functools import partial
+
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
 from mlp_dense.ops import NormMlpWeights, norm_mlp
 
 
-def residual_mlp(x: Tensor, norm: nn.LayerNorm, mlp: Mlp, drop_path: nn.Module) -> Tensor:
-    """``(..., C) -> same``: ``x + drop_path(mlp(norm(x)))`` by the fastest path for the two layers."""
+def make_drop_path(rate: float) -> nn.Module:
+    """Make the layer that skips a residual branch, per sample and in training, with probability ``rate``."""
+    return DropPath(rate) if rate > 0 else nn.Identity()
+
+
+def residual_mlp(x: Tensor, norm: nn.Module, mlp: Mlp, drop_path: nn.Module) -> Tensor:
+    """Add a channel MLP to ``(..., C)``: ``x + drop_path(mlp(norm(x)))``.
+
+    A LayerNorm, GELU and linear maps with bias, as all families here have them, take the fast path.
+    """
+    if not (isinstance(norm, nn.LayerNorm) and isinstance(mlp.act, nn.GELU)) or mlp.fc1.bias is None:
+        return x + drop_path(mlp(norm(x)))
     weights = NormMlpWeights(norm.weight, norm.bias, mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias)
     dropping = drop_path.training and isinstance(drop_path, DropPath)
-    result = norm_mlp(x, weights, norm.eps, getattr(mlp.act, 'approximate', 'none'), residual=not dropping)
+    result = norm_mlp(x, weights, norm.eps, mlp.act.approximate, residual=not dropping)
     return x + drop_path(result) if dropping else result
-
-
-def fold_norm(norm: nn.LayerNorm, linear: nn.Linear) -> None:
-    """Move a norm's scale and shift into the linear map behind it, in place; the result stays the same."""
-    if norm.weight is None:
-        return
-    with torch.no_grad():
-        linear.bias.add_(linear.weight @ norm.bias)
-        linear.weight.mul_(norm.weight)
-    norm.register_parameter('weight', None)
-    norm.register_parameter('bias', None)
 
 
 class MixerBlock(nn.Module):
@@ -36,20 +37,33 @@ class MixerBlock(nn.Module):
         dim: channels.
         mlp_ratio: hidden width of the channel MLP, in multiples of ``dim``.
         drop_path: probability with which a sample skips a branch in training.
+        norm_layer: makes a norm from ``dim``, a module ``(B, H, W, C) -> same``; by default a LayerNorm.
+        token_norm: makes the norm before the mixer where it is another one.
+        norm_eps: epsilon of the default LayerNorms.
+        act: makes the activation of the MLP.
+        bias: whether the MLP's linear maps have one.
     """
 
-    def __init__(self, attn: nn.Module, dim: int, mlp_ratio: float, drop_path: float):
+    def __init__(
+        self,
+        attn: nn.Module,
+        dim: int,
+        mlp_ratio: float,
+        drop_path: float,
+        norm_layer: Callable[[int], nn.Module] | None = None,
+        token_norm: Callable[[int], nn.Module] | None = None,
+        norm_eps: float = 1e-5,
+        act: Callable[[], nn.Module] = nn.GELU,
+        bias: bool = True,
+    ):
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
+        norm_layer = norm_layer or partial(nn.LayerNorm, eps=norm_eps)
+        self.norm1 = (token_norm or norm_layer)(dim)
         self.attn = attn
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.norm2 = norm_layer(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=act, bias=bias)
+        self.drop_path = make_drop_path(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.drop_path(self.attn(self.norm1(x))).add_(x)
         return residual_mlp(x, self.norm2, self.mlp, self.drop_path)
-
-    def fuse(self) -> None:
-        """Fold what does not change any more; see ``PyramidMLP.fuse_for_inference``."""
-        fold_norm(self.norm2, self.mlp.fc1)

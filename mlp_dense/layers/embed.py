@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 
 class ConvEmbed(nn.Module):
-    """``(B, H, W, C_in) -> (B, H', W', C_out)``: one convolution with bias and no norm, called ``proj``."""
+    """``(B, H, W, C_in) -> (B, H', W', C_out)``: one convolution without a norm, called ``proj``."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int = 0):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int = 0, bias: bool = True
+    ):
         super().__init__()
-        self.proj = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding)
+        self.proj = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
         # In the layout of the maps, or every call would convert the weight.
         self.proj.weight.data = self.proj.weight.data.contiguous(memory_format=torch.channels_last)
 
@@ -26,8 +28,8 @@ class PatchEmbed(ConvEmbed):
     Zeros complete the patches at the right and bottom edges, so that every cell of the input counts.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, patch: int):
-        super().__init__(in_channels, out_channels, kernel_size=patch, stride=patch)
+    def __init__(self, in_channels: int, out_channels: int, patch: int, bias: bool = True):
+        super().__init__(in_channels, out_channels, kernel_size=patch, stride=patch, bias=bias)
         self.patch = patch
 
     def forward(self, x: Tensor) -> Tensor:

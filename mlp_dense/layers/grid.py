@@ -7,24 +7,19 @@ both call the mixer and do nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from mlp_dense.layers.resample import resize
 
 TOKEN_GRIDS = ('resize', 'window', 'overlap')
 
 # (B, R, L, C), and which of the R x L positions are real, (R, L), or None for all -> (B, R, L, C)
 AxisMix = Callable[[Tensor, Tensor | None], Tensor]
-
-
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bicubic ``(B, H, W, C) -> (B, *size, C)``: half-pixel centres, coefficient -0.75, no antialiasing (RaftMLP's)."""
-    if x.shape[1:3] == size or not x.numel():
-        return x if x.numel() else x.new_zeros(x.shape[0], *size, x.shape[-1])
-    return F.interpolate(x.permute(0, 3, 1, 2), size=size, mode='bicubic', align_corners=False).permute(0, 2, 3, 1)
 
 
 class Overlap(NamedTuple):
@@ -61,7 +56,7 @@ class Overlap(NamedTuple):
         return torch.lerp(before, last, self.share.to(last).view(-1, *[1] * (windows.dim() - 1 - axis)))
 
 
-def on_axis(mix: AxisMix, x: Tensor, axis: int, length: int, how: str) -> Tensor:
+def on_axis(mix: AxisMix, x: Tensor, axis: int, length: int, token_grid: str) -> Tensor:
     """Mix along one axis of ``(B, H, W, C)`` with a mixer made for ``length`` cells.
 
     Args:
@@ -70,18 +65,18 @@ def on_axis(mix: AxisMix, x: Tensor, axis: int, length: int, how: str) -> Tensor
         x: the map.
         axis: 1 mixes along the height, 2 along the width.
         length: cells of the mixer's own grid along that axis.
-        how: ``'resize'``: bicubic to ``length`` along that axis, mix, and back. ``'window'``: zeros after the end up to
-            a multiple of ``length``, windows of ``length`` mixed each on its own, padding cut off. ``'overlap'``: as
-            many windows, evenly spaced from end to end so that none needs padding, blended linearly where they
-            overlap; an axis shorter than ``length`` is resized.
+        token_grid: ``'resize'``: bicubic to ``length`` along that axis, mix, and back. ``'window'``: zeros after the
+            end up to a multiple of ``length``, windows of ``length`` mixed each on its own, padding cut off.
+            ``'overlap'``: as many windows, evenly spaced from end to end so that none needs padding, blended linearly
+            where they overlap; an axis shorter than ``length`` is resized.
     """
     size = x.shape[axis]
     if size == length:
         return _mix_windows(mix, x, axis, length, None)
-    if how == 'resize' or (how == 'overlap' and size < length):
-        own = (length, x.shape[2]) if axis == 1 else (x.shape[1], length)
-        return resize(_mix_windows(mix, resize(x, own), axis, length, None), (x.shape[1], x.shape[2]))
-    if how == 'overlap':
+    if token_grid == 'resize' or (token_grid == 'overlap' and size < length):
+        fitted = resize(x, (length, x.shape[2]) if axis == 1 else (x.shape[1], length))
+        return resize(_mix_windows(mix, fitted, axis, length, None), (x.shape[1], x.shape[2]))
+    if token_grid == 'overlap':
         overlap = Overlap.of(size, length, x.device)
         return overlap.join(_mix_windows(mix, x.index_select(axis, overlap.cells), axis, length, None), axis)
     padding = -size % length
@@ -90,14 +85,14 @@ def on_axis(mix: AxisMix, x: Tensor, axis: int, length: int, how: str) -> Tensor
     return _mix_windows(mix, padded, axis, length, real).narrow(axis, 0, size)
 
 
-def on_grid(mix: Callable[[Tensor], Tensor], x: Tensor, grid: tuple[int, int], how: str) -> Tensor:
-    """As :func:`on_axis` for a mixer of both axes, which maps ``(B, *grid, C)`` to the same shape."""
+def on_grid(mix: Callable[[Tensor], Tensor], x: Tensor, grid: tuple[int, int], token_grid: str) -> Tensor:
+    """Mix ``(B, H, W, C)`` with a mixer of both axes, which maps ``(B, *grid, C)`` to the same; see :func:`on_axis`."""
     height, width = x.shape[1:3]
     if (height, width) == grid:
         return mix(x)
-    if how == 'resize':
+    if token_grid == 'resize':
         return resize(mix(resize(x, grid)), (height, width))
-    if how == 'overlap':
+    if token_grid == 'overlap':
         x = resize(x, (max(height, grid[0]), max(width, grid[1])))
         rows, columns = (Overlap.of(x.shape[axis], grid[axis - 1], x.device) for axis in (1, 2))
         windows = x.index_select(1, rows.cells).index_select(2, columns.cells)
@@ -130,29 +125,3 @@ def _mix_tiles(mix: Callable[[Tensor], Tensor], x: Tensor, grid: tuple[int, int]
     # Not len(x): that would fix the batch of an exported model.
     tiles = x.view(x.shape[0], rows, grid[0], columns, grid[1], -1).transpose(2, 3)
     return mix(tiles.flatten(0, 2)).view(tiles.shape).transpose(2, 3).reshape(x.shape)
-
-
-class GridTied(nn.Module):
-    """A module whose weights are made for one grid, and that can take those of another one resized."""
-
-    def from_grid(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """This module's weights, by their names in it, brought from the grid they were made for to this module's own.
-
-        Names that are missing stay missing; weights that do not differ come back as they are.
-        """
-        raise NotImplementedError
-
-
-def regrid(weight: Tensor, axis: int, size: int, reads: bool = False) -> Tensor:
-    """Resample a weight along one axis of positions to ``size`` of them: bicubic, antialiased where they get fewer.
-
-    ``reads`` says that the weight sums over this axis; it is then scaled so that the sum over a constant map stays.
-    """
-    old = weight.shape[axis]
-    if old == size:
-        return weight
-    lines = weight.movedim(axis, -1)
-    flat = lines.reshape(1, 1, -1, old).float()
-    resampled = F.interpolate(flat, size=(flat.shape[2], size), mode='bicubic', antialias=True)
-    resampled = resampled.view(*lines.shape[:-1], size).movedim(-1, axis).to(weight)
-    return resampled * (old / size) if reads else resampled

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+
+from mlp_dense.layers import restride
 
 
 @MODELS.register_module()
 class StridePyramid(BaseModule):
     """Maps at ``in_strides`` -> maps at ``out_strides``, one for one, channels unchanged; goes before the usual FPN.
 
-    The centre of cell ``i`` of a map with stride ``s`` lies at pixel ``s * (i + 0.5)``. Each output cell is
-    interpolated linearly at its own centre, and beyond the outermost centres the line is continued, so a place in the
-    image keeps its place. (``interpolate(size=...)`` would stretch a grid that reaches beyond the image onto it.) Where
-    the stride grows, a cell is the mean of as many such samples as cells of the input fit into it.
+    For backbones that are not of this project; ours take ``out_strides`` themselves, and know where the image ends. A
+    place in the image keeps its place, see :func:`mlp_dense.layers.restride`. (``interpolate(size=...)`` would stretch
+    a grid that reaches beyond the image onto it.)
 
     Args:
         in_channels: channels of each map.
@@ -30,7 +30,8 @@ class StridePyramid(BaseModule):
             of exactly its size. At 1 the maps cover all that the input covers.
 
     Raises:
-        ValueError: the lists differ in length, or there is no such mode; in ``forward`` a map does not fit its stride.
+        ValueError: the lists differ in length, or there is no such mode; in ``forward``, the number of maps is another
+            one, or they cannot be of an image whose sides are such multiples.
     """
 
     def __init__(
@@ -60,35 +61,22 @@ class StridePyramid(BaseModule):
         """``(B, C, H, W)`` maps -> maps of the same channels at ``out_strides``."""
         if len(inputs) != len(self.in_strides):
             raise ValueError(f'got {len(inputs)} maps for the strides {self.in_strides}')
-        size = [self._image_edge(inputs, axis) for axis in (2, 3)]
-        outputs = []
-        for x, old, new, refine in zip(inputs, self.in_strides, self.out_strides, self.refine, strict=True):
-            if old != new or x.shape[2:] != (-(-size[0] // new), -(-size[1] // new)):
-                rows = resampling(x.shape[2], old, -(-size[0] // new), new).to(x)
-                columns = resampling(x.shape[3], old, -(-size[1] // new), new).to(x)
-                x = rows @ (x @ columns.T)
-            outputs.append(refine(x))
-        return tuple(outputs)
+        image = [self._image_edge(inputs, axis) for axis in (2, 3)]
+        levels = zip(inputs, self.in_strides, self.out_strides, self.refine, strict=True)
+        return tuple(refine(restride(x, old, new, image)) for x, old, new, refine in levels)
 
     def _image_edge(self, inputs: Sequence[Tensor], axis: int) -> int:
         """Pixels of the image along an axis: the largest multiple that every map covers."""
-        covered = min(x.shape[axis] * stride for x, stride in zip(inputs, self.in_strides, strict=True))
-        return max(covered // self.image_multiple, 1) * self.image_multiple
-
-
-def resampling(old_size: int, old_stride: int, new_size: int, new_stride: int) -> Tensor:
-    """The ``(new_size, old_size)`` matrix that maps values at the old cells' centres to the new cells' centres."""
-    samples = max(1, round(new_stride / old_stride))
-    inside = (torch.arange(samples) + 0.5) / samples - 0.5  # of a new cell, symmetric about its centre
-    pixels = new_stride * (torch.arange(new_size)[:, None] + 0.5 + inside)
-    places = pixels / old_stride - 0.5  # in old cells
-    left = places.floor().clamp(0, max(old_size - 2, 0)).long()
-    share = places - left if old_size > 1 else torch.zeros_like(places)  # outside 0 to 1 it continues the line
-    matrix = torch.zeros(new_size, samples, old_size)
-    matrix.scatter_add_(2, left[..., None], (1 - share)[..., None])
-    if old_size > 1:
-        matrix.scatter_add_(2, left[..., None] + 1, share[..., None])
-    return matrix.mean(1)
+        covered = [x.shape[axis] * stride for x, stride in zip(inputs, self.in_strides, strict=True)]
+        edge = max(min(covered) // self.image_multiple, 1) * self.image_multiple
+        for pixels, stride in zip(covered, self.in_strides, strict=True):
+            if pixels - edge >= stride:
+                raise ValueError(
+                    f'StridePyramid: maps that cover {covered} pixels are not of an image of {edge}; pad images to '
+                    f'multiples of {self.image_multiple} (data_preprocessor.pad_size_divisor), or set image_multiple, '
+                    f'or let a backbone of mlp_dense resample its own maps (out_strides)'
+                )
+        return edge
 
 
 def _identity_convolution(channels: int) -> nn.Conv2d:

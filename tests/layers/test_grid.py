@@ -9,7 +9,7 @@ from torch import nn
 
 from families import FAMILIES
 from mlp_dense.backbones.dynamixer import DynaMix
-from mlp_dense.layers import TOKEN_GRIDS, PatchEmbed, on_axis, on_grid, regrid, resize
+from mlp_dense.layers import TOKEN_GRIDS, PatchEmbed, on_axis, on_grid, resample_axis, resize
 
 GRID_TIED = pytest.mark.parametrize(
     'family', [family for family in FAMILIES if 'img_size' in family.options], ids=lambda family: family.type
@@ -155,14 +155,14 @@ def test_overlapping_windows_of_a_grid(size):
 def test_weights_resampled_to_a_finer_grid_do_the_same_to_a_smooth_map():
     place = torch.linspace(0, 1, 8, dtype=torch.float64) + 1 / 16
     weight = torch.cos(3 * (place[:, None] - place))  # what a cell takes from another depends on their places alone
-    finer = regrid(regrid(weight, 0, 16), 1, 16, reads=True)
+    finer = resample_axis(resample_axis(weight, 0, 16), 1, 16, reads=True)
     line = torch.linspace(0.2, 1.4, 16, dtype=torch.float64)
     coarse = line.view(8, 2).mean(1)
     expected = weight @ coarse
     assert ((finer @ line).view(8, 2).mean(1) - expected).norm() < 0.03 * expected.norm()  # it is rough at the borders
     constant = weight.sum(1)
-    assert (regrid(weight, 1, 4, reads=True).sum(1) - constant).norm() < 0.03 * constant.norm()
-    assert regrid(weight, 0, 8) is weight
+    assert (resample_axis(weight, 1, 4, reads=True).sum(1) - constant).norm() < 0.03 * constant.norm()
+    assert resample_axis(weight, 0, 8) is weight
 
 
 def cubic(distance: float) -> float:

@@ -1,4 +1,4 @@
-"""The skeleton for families whose token mixers are made for one grid."""
+"""The skeleton of the families whose token mixers are made for one grid."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class GridPyramidMLP(PyramidMLP):
     Args:
         img_size: edge of the square images that the weights are trained on; it fixes the mixers' grids. 224 for all
             released weights.
-        token_grid: how mixers meet another grid. ``'resize'``: bicubic to their own and back. ``'window'``: windows of
-            their own, the last ones padded. Mixers that are tied to one axis are adapted along that axis alone.
+        token_grid: how mixers meet another grid: ``'resize'``, ``'window'`` or ``'overlap'``; see
+            :func:`mlp_dense.layers.on_axis`.
     """
 
     def __init__(self, *args: Any, img_size: int = 224, token_grid: str = 'window', **options: Any):
@@ -29,8 +29,5 @@ class GridPyramidMLP(PyramidMLP):
         self.img_size, self.token_grid = img_size, token_grid
         super().__init__(*args, **options)
 
-    def make_stem(self, stage: Stage) -> nn.Module:
-        return PatchEmbed(3, stage.dim, stage.step)
-
-    def make_downsample(self, before: Stage, after: Stage) -> nn.Module:
-        return PatchEmbed(before.dim, after.dim, after.step)
+    def make_embed(self, channels: int, stage: Stage) -> nn.Module:
+        return PatchEmbed(channels, stage.dim, stage.step)
