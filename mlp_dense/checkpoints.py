@@ -1,38 +1,32 @@
-"""Checkpoint files as data: reading one, unwrapping its layout, and deciding what goes where. Nothing is guessed.
+"""The one way from a checkpoint file into a model: read it as data, unwrap, rename, plan, load. Nothing is guessed.
 
-Importing this module lets mmengine's ``CheckpointLoader``, and so every ``load_from`` and ``Pretrained``, read
-``.safetensors`` files.
+Importing this module makes mmengine's ``CheckpointLoader``, and so every ``Pretrained`` init_cfg and whatever else in
+mmengine, mmdet and mmseg opens a checkpoint, read files through :func:`read_checkpoint`.
 """
 
 from __future__ import annotations
 
-import argparse
-import io
-import json
-import os
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors.torch
 import torch
-from mmengine.fileio import get_local_path
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import CheckpointLoader
-from torch import Tensor
+from torch import Tensor, nn
+
+from mlp_dense.errors import CheckpointError
+from mlp_dense.safe_files import read_file
 
 StateDict = Mapping[str, Tensor]
 # Pattern -> replacement, or a function of the match that gives it.
 Names = Mapping[str, str | Callable[[re.Match[str]], str]]
 
-# A file may lack a few tensors (an older layout, say); with fewer than this it is not a file of this model.
+# A released file may lack a few tensors (an older layout, say); with fewer than this it is not a file of this model.
 MIN_FOUND = 0.9
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, or that is not one of this model. One line, with the remedy."""
 
 
 @dataclass(frozen=True)
@@ -51,161 +45,107 @@ class LoadReport:
         return '; '.join(lines)
 
 
-def read_checkpoint(path: str) -> Any:
-    """What a checkpoint file holds. Local paths and every address that mmengine's loader knows.
-
-    Raises:
-        CheckpointError: the file is missing or cannot be read.
-    """
-    if '://' not in path and not Path(path).expanduser().is_file():
-        raise CheckpointError(f'checkpoint {path} does not exist; put the file there or name another one')
-    try:
-        if path.endswith('.npz'):
-            with np.load(path) as arrays:
-                return {name: torch.from_numpy(arrays[name]) for name in arrays}
-        # Training scripts of the time saved their parsed arguments beside the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
-    except Exception as error:  # torch raises half a dozen types for a broken file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f'checkpoint {path} cannot be read ({reason}); is it complete?') from error
-
-
-# mmengine picks a loader by a pattern at the path's beginning, those that sort last first: before http:// and s3://.
-@CheckpointLoader.register_scheme((r'https?://.+\.safetensors$', r'.+\.safetensors$'), force=True)
-def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """A safetensors file as mmengine's own checkpoints are: ``state_dict``, and ``meta``, empty in foreign files.
+def load_into(
+    model: nn.Module,
+    source: str,
+    prefix: str | None = None,
+    exact: bool = True,
+    content: Mapping[str, Any] | None = None,
+    adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> LoadReport:
+    """Load a checkpoint into a model, log what became of every tensor, and return that report.
 
     Args:
-        filename: a path, or an address that mmengine's file backends know.
-        map_location: a device, or its name; tensors stay on the CPU for anything else that torch.load takes.
-    """
-    device = str(map_location) if isinstance(map_location, (str, torch.device)) else 'cpu'
-    with (
-        get_local_path(os.path.expanduser(filename)) as path,
-        safetensors.safe_open(path, 'pt', device) as file,
-    ):
-        meta = json.loads((file.metadata() or {}).get('meta', '{}'))
-        return {'state_dict': {name: file.get_tensor(name) for name in file.keys()}, 'meta': meta}  # noqa: SIM118
-
-
-def encode_checkpoint(state: StateDict, meta: Mapping[str, Any], suffix: str) -> bytes:
-    """The content of a checkpoint file; the same weights give the same bytes.
-
-    Args:
-        state: tensors on any device.
-        meta: what stands beside them in mmengine's files; of JSON's types for ``.safetensors``, or NumPy arrays.
-        suffix: ``'.safetensors'``, or any other for what torch.save writes.
+        model: a backbone of this package, which says itself what a file may lack (``is_optional_key``), or any whole
+            model. Backbones in it take the released layout too.
+        source: a file, or an address that mmengine knows.
+        prefix: load the part of the file below this prefix only, e.g. ``'backbone.'`` of a whole detector.
+        exact: whether everything must fit; False for fine-tuning, where of a whole model only the backbone must, and of
+            a backbone all but the head. Tensors of another name or shape elsewhere stay as initialised.
+        content: what :func:`read_checkpoint` gave for ``source``, where the caller needs more of it than the weights.
+        adapt: changes the tensors once they have the model's names, before they are held against the model.
 
     Raises:
-        CheckpointError: ``meta`` holds something that a ``.safetensors`` file cannot.
+        CheckpointError: the file cannot be read or does not fit; nothing is loaded then.
     """
-    own = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
-    if suffix == '.safetensors':
-        # One entry only: safetensors writes several in an order that changes from run to run.
-        return safetensors.torch.save(own, {'meta': json.dumps(dict(meta), default=_plain)})
-    buffer = io.BytesIO()
-    torch.save({'meta': dict(meta), 'state_dict': own}, buffer)
-    return buffer.getvalue()
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.get_submodule('module')
+    state = part_below((content or read_checkpoint(source))['state_dict'], source, prefix)
+    state = with_own_names(model, state)
+    loaded, report = plan_load(model, state if adapt is None else adapt(state), source, exact)
+    model.load_state_dict(loaded, strict=False)  # plan_load has settled every name
+    print_log(f'{model_name(model)} from {report}', logger='current', level=logging.INFO)
+    return report
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file that appears complete or not at all; an existing one is replaced."""
-    part = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _plain(value: Any) -> Any:
-    """A NumPy value as lists and numbers, for JSON."""
-    if not isinstance(value, (np.ndarray, np.generic)):
-        raise CheckpointError(f'meta holds a {type(value).__name__}, which safetensors cannot; write a .pth file')
-    return value.tolist()
-
-
-def unwrap(content: Any, source: str, prefix: str | None = None) -> dict[str, Tensor]:
-    """The state dict in a checkpoint: under ``model`` or ``state_dict``, or bare; without a wrapper's ``module.``.
+def read_checkpoint(source: str, *, unsafe: bool = False) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU: ``state_dict``, and what else the file holds, such as ``meta``.
 
     Args:
-        content: what the file holds.
-        source: the file's name, for messages.
-        prefix: take the part below this prefix only, e.g. ``'backbone.'`` of a whole detector.
+        source: a ``.safetensors`` file, an ``.npz`` of Google's Mixer, or what ``torch.save`` wrote; a path, or an
+            address that mmengine knows.
+        unsafe: unpickle whatever the file asks for, which runs any code in it.
 
     Raises:
-        CheckpointError: there is no state dict, or nothing below the prefix.
+        CheckpointError: the file is missing, broken, asks for more than data, or holds no state dict.
     """
-    if isinstance(content, Mapping):
-        content = next((content[key] for key in ('model', 'state_dict') if key in content), content)
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    content = unwrap(read_file(source, unsafe=unsafe), source)
+    if source.startswith('mmcls://'):
+        content['state_dict'] = part_below(content['state_dict'], source, 'backbone.')
+    return content
+
+
+def load_from_mlp_dense(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Read a checkpoint for mmengine's ``CheckpointLoader``; it is on the CPU whatever ``map_location``."""
+    return read_checkpoint(filename)
+
+
+CheckpointLoader.register_scheme(list(CheckpointLoader._schemes), load_from_mlp_dense, force=True)
+
+
+def unwrap(content: Any, source: str) -> dict[str, Any]:
+    """Bring a file's content to one layout: ``state_dict``, without a wrapper's ``module.``, and what stands beside it.
+
+    The state dict may be bare or under ``model`` or ``state_dict``; ``source`` is the file's name, for messages.
+
+    Raises:
+        CheckpointError: there is no state dict of dense tensors, or ``meta`` is not a dict.
+    """
+    content = content if isinstance(content, Mapping) else {}
+    key = next((key for key in ('model', 'state_dict') if isinstance(content.get(key), Mapping)), None)
+    state = content if key is None else content[key]
+    if not any(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{source} holds no state dict, neither bare nor under 'model' or 'state_dict'")
-    if all(key.startswith('module.') for key in content):
-        content = {key.removeprefix('module.'): value for key, value in content.items()}
-    if prefix is None:
-        return dict(content)
-    prefix = prefix.rstrip('.') + '.'
-    below = {key.removeprefix(prefix): value for key, value in content.items() if key.startswith(prefix)}
-    if not below:
-        raise CheckpointError(f'{source} has no key that starts with {prefix!r}; the first is {next(iter(content))!r}')
-    return below
+    for name, value in state.items():
+        if not (isinstance(name, str) and isinstance(value, Tensor)):
+            raise CheckpointError(f'{source}: {name} is a {type(value).__name__}, and a state dict holds tensors only')
+        if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_nested:
+            raise CheckpointError(f'{source}: {name} is no dense tensor; save the model with plain weights')
+    if all(name.startswith('module.') for name in state):
+        state = part_below(state, source, 'module.')
+    beside = {} if key is None else {name: value for name, value in content.items() if name != key}
+    if not isinstance(beside.get('meta') or {}, Mapping):
+        raise CheckpointError(f'{source}: its meta is a {type(beside["meta"]).__name__}, where a dict belongs')
+    return {**beside, 'state_dict': dict(state)}
 
 
-def plan_load(
-    state: StateDict, own: StateDict, optional: Callable[[str], bool], model: str, source: str
-) -> tuple[dict[str, Tensor], LoadReport]:
-    """Which tensors of ``state`` a model takes.
-
-    Args:
-        state: the file's tensors, in the model's own key names.
-        own: the model's state dict.
-        optional: names of either side that the other may lack, such as a classifier's head.
-        model: the model's name, for messages.
-        source: the file's name, for messages.
+def part_below(state: StateDict, source: str, prefix: str | None) -> dict[str, Tensor]:
+    """Return the part of a state dict below a prefix, without it; all of it for None.
 
     Raises:
-        CheckpointError: a shape differs, the file has a key with no place in the model, or holds less than 90 % of the
-            model's tensors.
+        CheckpointError: there is nothing below the prefix.
     """
-    required = [name for name in own if not optional(name)]
-    found = [name for name in required if name in state]
-    if len(found) < MIN_FOUND * len(required):
-        missing = next(name for name in required if name not in state)
-        hint = "; for a whole detector or segmentor give prefix='backbone.'" if _has_backbone(state) else ''
-        raise CheckpointError(
-            f'{source} holds only {len(found)} of the {len(required)} tensors of {model} (the first it lacks is '
-            f'{missing}, its own first is {next(iter(state))}): not a checkpoint of this model{hint}'
-        )
-    unknown = [name for name in state if name not in own and not optional(name)]
-    if unknown:
-        raise CheckpointError(
-            f'{source} holds {len(unknown)} tensors that have no place in {model} (first {unknown[0]}): '
-            f'it is of another architecture; build the one it was made for'
-        )
-    loaded = {name: state[name] for name in own if name in state}
-    _check_shapes(loaded, own, model, source)
-    dropped = tuple(name for name in state if name not in own)
-    return loaded, LoadReport(source, tuple(loaded), dropped, tuple(name for name in own if name not in state))
-
-
-def _check_shapes(loaded: StateDict, own: StateDict, model: str, source: str) -> None:
-    wrong = [name for name, value in loaded.items() if value.shape != own[name].shape]
-    if wrong:
-        name = wrong[0]
-        remedy = 'set num_classes to the first number of the file' if name.startswith('head.') else 'check the arch'
-        raise CheckpointError(
-            f'{source} does not fit {model}: {len(wrong)} tensors differ in shape, first {name}, which is '
-            f'{tuple(loaded[name].shape)} in the file and {tuple(own[name].shape)} in the model; {remedy}'
-        )
-
-
-def _has_backbone(state: StateDict) -> bool:
-    return any(name.startswith('backbone.') for name in state)
+    if prefix is None:
+        return dict(state)
+    prefix = prefix.rstrip('.') + '.'
+    part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    if not part:
+        raise CheckpointError(f'{source} has no key that starts with {prefix!r}; the first is {next(iter(state))!r}')
+    return part
 
 
 def rename(state: StateDict, names: Names) -> dict[str, Tensor]:
-    """The same tensors under new names: each pattern in turn is replaced in every name, as :func:`re.sub` does."""
+    """Give tensors new names: each pattern in turn is replaced in every name, as :func:`re.sub` does."""
     renamed = {}
     for name, value in state.items():
         for pattern, new in names.items():
@@ -214,24 +154,96 @@ def rename(state: StateDict, names: Names) -> dict[str, Tensor]:
     return renamed
 
 
-# Google's arrays -> timm's names; kernels are transposed besides.
-JAX_MIXER: Names = {
-    r'^stem/': 'stem.proj/',
-    r'^MixerBlock_(\d+)/': r'blocks.\1/',
-    r'/LayerNorm_0/': '/norm1/',
-    r'/LayerNorm_1/': '/norm2/',
-    r'/token_mixing/Dense_([01])/': lambda found: f'/mlp_tokens/fc{int(found[1]) + 1}/',
-    r'/channel_mixing/Dense_([01])/': lambda found: f'/mlp_channels/fc{int(found[1]) + 1}/',
-    r'^pre_head_layer_norm/': 'norm/',
-    r'/(scale|kernel)$': '/weight',
-    r'/': '.',
-}
+def with_own_names(model: nn.Module, state: StateDict) -> dict[str, Tensor]:
+    """Bring the released tensors of every backbone in a model, or of the model itself, to their names and shapes here.
+
+    Raises:
+        CheckpointError: the file contradicts the definition of a backbone.
+    """
+    for path, module in model.named_modules():
+        if hasattr(module, 'from_released'):
+            prefix = f'{path}.' if path else ''
+            part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            rest = {name: value for name, value in state.items() if not name.startswith(prefix)}
+            state = rest | {prefix + name: value for name, value in module.from_released(part).items()}
+    return dict(state)
 
 
-def mixer_from_jax(state: StateDict) -> dict[str, Tensor]:
-    """The arrays of Google's MLP-Mixer files in timm's names and layout."""
-    turned = {
-        name: value.permute(3, 2, 0, 1) if value.dim() == 4 else value.T if name.endswith('/kernel') else value
-        for name, value in state.items()
+def model_name(model: nn.Module) -> str:
+    """Return the name of a model for messages, e.g. ``CycleMLP-b2``."""
+    return getattr(model, 'arch_name', type(model).__name__)
+
+
+def plan_load(
+    model: nn.Module, state: StateDict, source: str, exact: bool = True
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """Decide which tensors of a file, in the model's own names, a model takes as :func:`load_into` says. Loads nothing.
+
+    Raises:
+        CheckpointError: a tensor is missing, has no place in the model, or differs from the model's in shape or kind.
+    """
+    own, optional = model.state_dict(), _optional_keys(model, exact)
+    misfits = [] if exact else [name for name in state if optional(name) and name in own and _differ(state, own, name)]
+    wanted = {name: value for name, value in state.items() if name not in misfits}
+    missing = [name for name in own if name not in state and not optional(name)]
+    is_few = len(missing) <= (1 - MIN_FOUND) * sum(not optional(name) for name in own)
+    is_backbone = hasattr(model, 'is_optional_key')
+    tolerated = missing if is_few and is_backbone else []
+    mismatch = state_dict_mismatch(own, wanted, lambda name: optional(name) or name in tolerated)
+    loaded = {name: wanted[name] for name in own if name in wanted}
+    if mismatch or not loaded:
+        whose = model_name(model) + ('' if exact or is_backbone else "'s backbone")
+        reason = f'{mismatch or "none of its tensors has a place there"}; {_remedy(own, state, is_few)}'
+        raise CheckpointError(f'checkpoint {source} does not fit {whose}: {reason}')
+    dropped = tuple(name for name in state if name not in loaded)
+    return loaded, LoadReport(source, tuple(loaded), dropped, tuple(name for name in own if name not in loaded))
+
+
+def state_dict_mismatch(own: StateDict, state: StateDict, optional: Callable[[str], bool]) -> str:
+    """Say how a file's state dict differs from a model's own in names, shapes and kinds; '' if it does not.
+
+    ``optional`` tells which names either side may lack.
+    """
+    shared = [name for name in own if name in state]
+    misshapen = [name for name in shared if own[name].shape != state[name].shape]
+    faults = {
+        'missing': [name for name in own if name not in state and not optional(name)],
+        'unknown': [name for name in state if name not in own and not optional(name)],
+        'of another shape': misshapen,
+        'of another kind': [name for name in shared if name not in misshapen and _differ(state, own, name)],
     }
-    return rename(turned, JAX_MIXER)
+    parts = [
+        f'{len(names)} tensors {fault} ({", ".join(names[:3])}{", ..." * (len(names) > 3)})'
+        for fault, names in faults.items()
+        if names
+    ]
+    for name in misshapen[:1]:
+        parts.append(f'{name} is {tuple(state[name].shape)} in the file and {tuple(own[name].shape)} in the model')
+    return '; '.join(parts)
+
+
+def _differ(state: StateDict, own: StateDict, name: str) -> bool:
+    """Whether a tensor cannot stand for the model's: another shape, or integers for floating-point numbers."""
+    one, other = state[name], own[name]
+    return one.shape != other.shape or one.is_floating_point() != other.is_floating_point()
+
+
+def _optional_keys(model: nn.Module, exact: bool) -> Callable[[str], bool]:
+    """Tell which names the file and the model may lack of each other."""
+    if hasattr(model, 'is_optional_key'):
+        return model.is_optional_key
+    constants = [ending for module in model.modules() for ending in getattr(module, 'released_constants', ())]
+    endings = ('num_batches_tracked', *constants)
+    return lambda name: name.endswith(endings) or not (exact or name.startswith('backbone.'))
+
+
+def _remedy(own: StateDict, state: StateDict, is_few: bool) -> str:
+    """Say what the user can do about a file that does not fit."""
+    is_whole = any(name.startswith('backbone.') for name in own)
+    if not is_whole and any(name.startswith('backbone.') for name in state):
+        return "for a whole detector or segmentor give prefix='backbone.'"
+    if not is_few:
+        return 'it is not a checkpoint of this model'
+    if any(name.startswith('head.') and name in own and _differ(state, own, name) for name in state):
+        return 'set num_classes to the first number of the file'
+    return 'name the config that it was trained with' if is_whole else 'build the arch that it was made for'

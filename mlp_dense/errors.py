@@ -11,6 +11,10 @@ class UserError(Exception):
     """Something the user can mend. The message is one line that names the file, key or value, and the remedy."""
 
 
+class CheckpointError(UserError, ValueError):
+    """A checkpoint that cannot be read, or that is not one of this model."""
+
+
 def user_errors(main: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[str] | None], int]:
     """Decorate a tool's ``main(argv=None) -> int``: a :class:`UserError` becomes one line on stderr and exit code 2.
 

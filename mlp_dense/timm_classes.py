@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mlp_dense.backbones._grid_pyramid import GridPyramidMLP
 from mlp_dense.backbones._pyramid import PyramidMLP
+from mlp_dense.checkpoints import LoadReport
 
 
 class TimmModel(PyramidMLP):
@@ -45,6 +46,12 @@ class TimmModel(PyramidMLP):
             dict(num_chs=stage.dim, reduction=stage.stride, module=f'network.{at}')
             for stage, at in zip(self.stages, self.stage_at, strict=False)  # the stages that are built
         ]
+
+    def load_pretrained(
+        self, checkpoint: str, prefix: str | None = None, resize_grid: bool = False, exact: bool = False
+    ) -> LoadReport:
+        """Load a file as our own classes do, but leave a head of other classes as initialised."""
+        return super().load_pretrained(str(checkpoint), prefix, resize_grid, exact)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block's activations in the backward pass, or keep them."""
@@ -143,8 +150,8 @@ class TimmFeatures(TimmModel):
         """As PyTorch's. What a classifier and a dense model may lack of each other is no fault where ``strict``."""
         if strict:
             own, given = self.state_dict(), self.from_released(state_dict)
-            lacking = {name: value for name, value in own.items() if self.may_lack(name)}
-            taken = {name: value for name, value in given.items() if name in own or not self.may_lack(name)}
+            lacking = {name: value for name, value in own.items() if self.is_optional_key(name)}
+            taken = {name: value for name, value in given.items() if name in own or not self.is_optional_key(name)}
             state_dict = lacking | taken
         return super().load_state_dict(state_dict, strict, assign)
 

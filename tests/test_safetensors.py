@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
-from mmengine.runner import CheckpointLoader, load_checkpoint
+from mmengine.runner import load_checkpoint
 from runs import given, run_tool, small_config
 from safetensors.torch import load_file, save_file
 
@@ -44,19 +44,12 @@ def test_safetensors_from_an_address(tmp_path):
     assert content['state_dict']['weight'].tolist() == [1, 1]
 
 
-def test_other_files_go_to_the_loader_they_went_to(tmp_path):
-    torch.save({'weight': torch.ones(2)}, tmp_path / 'a.safetensors.pth')
-    assert set(CheckpointLoader.load_checkpoint(str(tmp_path / 'a.safetensors.pth'))) == {'weight'}
-    for path in ('http://x/a.pth', 's3://x/a.pth', 'a.pth'):
-        assert 'safetensors' not in CheckpointLoader._get_checkpoint_loader(path).__name__
-
-
 def test_broken_safetensors_is_one_clear_line(tmp_path):
     save_file({'weight': torch.ones(2000)}, tmp_path / 'net.safetensors')
     whole = (tmp_path / 'net.safetensors').read_bytes()
     for size in (0, 5, 40, len(whole) // 2):
         (tmp_path / 'net.safetensors').write_bytes(whole[:size])
-        with pytest.raises(CheckpointError, match=r'net.safetensors cannot be read \(.+\); is it complete'):
+        with pytest.raises(CheckpointError, match=r'net\.safetensors is not complete'):
             read_checkpoint(str(tmp_path / 'net.safetensors'))
 
 

@@ -17,8 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mlp_dense.backbones._paper import Paper
+from mlp_dense.backbones._released import ReleasedModel
 from mlp_dense.backbones._stages import Arch, Stage, check_levels, drop_path_rates, find_arch, make_stages
-from mlp_dense.backbones.loading import ReleasedModel
 from mlp_dense.layers import MixerBlock, restride
 
 
@@ -209,9 +209,9 @@ class PyramidMLP(ReleasedModel):
                 module.eval()
         return self
 
-    def may_lack(self, name: str) -> bool:
+    def is_optional_key(self, name: str) -> bool:
         """Whether a file and the model may differ in this name: head, output norms, stages not built, constants."""
         top, _, rest = name.partition('.')
         if top == 'network':
-            return int(rest.partition('.')[0]) >= len(self.network) or super().may_lack(name)
+            return int(rest.partition('.')[0]) >= len(self.network) or super().is_optional_key(name)
         return top == 'head' or (top.startswith('norm') and (top == 'norm' or top[4:].isdigit()))

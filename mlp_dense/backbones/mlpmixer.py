@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mlp_dense.backbones._grid_pyramid import GridPyramidMLP
 from mlp_dense.backbones._paper import Paper, Results
 from mlp_dense.backbones._stages import Stage
-from mlp_dense.checkpoints import CheckpointError, Names, mixer_from_jax, rename
+from mlp_dense.checkpoints import CheckpointError, Names, rename
 from mlp_dense.layers import FixedGrid, make_drop_path, on_grid, residual_mlp
 
 
@@ -142,3 +142,26 @@ class MLPMixer(GridPyramidMLP):
                 f'the ends of the four stages, after {", ".join(map(str, last_blocks))} blocks'
             )
         return f'norm{last_blocks.index(int(found[1]) + 1)}.'
+
+
+# Google's arrays -> timm's names; kernels are transposed besides.
+JAX_MIXER: Names = {
+    r'^stem/': 'stem.proj/',
+    r'^MixerBlock_(\d+)/': r'blocks.\1/',
+    r'/LayerNorm_0/': '/norm1/',
+    r'/LayerNorm_1/': '/norm2/',
+    r'/token_mixing/Dense_([01])/': lambda found: f'/mlp_tokens/fc{int(found[1]) + 1}/',
+    r'/channel_mixing/Dense_([01])/': lambda found: f'/mlp_channels/fc{int(found[1]) + 1}/',
+    r'^pre_head_layer_norm/': 'norm/',
+    r'/(scale|kernel)$': '/weight',
+    r'/': '.',
+}
+
+
+def mixer_from_jax(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring the arrays of Google's MLP-Mixer files to timm's names and layout."""
+    turned = {
+        name: value.permute(3, 2, 0, 1) if value.dim() == 4 else value.T if name.endswith('/kernel') else value
+        for name, value in state.items()
+    }
+    return rename(turned, JAX_MIXER)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from torch import nn
 
 from mlp_dense.errors import UserError
 
@@ -39,22 +36,27 @@ def _data_paths(cfg: Config, split: str) -> Iterator[str]:
         yield from filter(None, [evaluator.get('ann_file')])
 
 
-def check_checkpoint(path: str | None) -> None:
-    """Raise UserError if a checkpoint is missing, or neither a finished file of torch.save nor a safetensors file."""
-    if not path or '://' in path:
-        return
-    if not Path(path).is_file():
-        raise UserError(f'checkpoint {path} does not exist')
-    if path.endswith('.safetensors'):
-        try:
-            with safetensors.safe_open(path, 'pt'):
-                return
-        except (OSError, safetensors.SafetensorError) as error:
-            raise UserError(f'checkpoint {path} is not complete; fetch or write it again') from error
-    with open(path, 'rb') as file:
-        legacy = file.read(1) == b'\x80'
-    if not legacy and not zipfile.is_zipfile(path):
-        raise UserError(f'checkpoint {path} is not a complete PyTorch file; fetch or write it again')
+def latest_checkpoint(work_dir: str | os.PathLike) -> Path | None:
+    """Find the latest checkpoint in a work dir, also one that has been moved; None if no training has left its name.
+
+    Raises:
+        UserError: ``last_checkpoint`` there names no file beside it.
+    """
+    record = Path(work_dir, 'last_checkpoint')
+    if not record.exists():
+        return None
+    remedy = 'name the checkpoint to use'
+    try:
+        text = record.read_text(encoding='utf-8').strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{record} is not what a training writes; {remedy}') from error
+    name = Path(text).name
+    if '://' in text or not name or not text.isprintable():
+        raise UserError(f'{record} names no file beside it but {text[:200]!r}; {remedy}')
+    path = record.with_name(name)
+    if not path.is_file():
+        raise UserError(f'{record} names {name}, which is not beside it; {remedy}')
+    return path
 
 
 def check_init(node: Any, key: str) -> None:
@@ -84,24 +86,3 @@ def innermost(dataset: Any) -> Iterator[Any]:
         return
     for one in inner:
         yield from innermost(one)
-
-
-def why_unfit(model: nn.Module, content: Mapping[str, Any], prefix: str) -> str:
-    """How a checkpoint's tensors below ``prefix`` differ from the model's in name or shape; '' if they do not."""
-    while isinstance(getattr(model, 'module', None), nn.Module):  # DistributedDataParallel, test-time augmentation
-        model = model.get_submodule('module')
-    state = content.get('state_dict', content)
-    theirs = {key.removeprefix('module.'): getattr(value, 'shape', None) for key, value in state.items()}
-    ours = {key: value.shape for key, value in model.state_dict().items() if key.startswith(prefix)}
-    ours = {key: shape for key, shape in ours.items() if not key.endswith('num_batches_tracked')}
-    faults = {
-        'missing': [key for key in ours if key not in theirs],
-        'unknown': [key for key in theirs if key.startswith(prefix) and key not in model.state_dict()],
-        'of another shape': [key for key in ours if key in theirs and ours[key] != theirs[key]],
-    }
-    parts = [
-        f'{len(keys)} tensors {what} ({", ".join(keys[:3])}{", ..." * (len(keys) > 3)})'
-        for what, keys in faults.items()
-        if keys
-    ]
-    return '; '.join(parts) + '; name the config that it was trained with' if parts else ''

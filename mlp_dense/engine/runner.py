@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,31 +14,22 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mlp_dense.checkpoints import CheckpointError
-from mlp_dense.engine.checks import check_checkpoint, check_data, check_init, innermost, why_unfit
-from mlp_dense.engine.config import OptionAction, load_config
+from mlp_dense.checkpoints import load_into, read_checkpoint
+from mlp_dense.engine.checks import check_data, check_init, innermost, latest_checkpoint
+from mlp_dense.engine.config import load_config
 from mlp_dense.engine.images import CheckedPipeline
 from mlp_dense.errors import UserError
-
-OPTIONS_HELP = (
-    'settings to override, as key=value with full keys, e.g. train_dataloader.batch_size=4. A key that nothing reads '
-    'is an error. data_root=FOLDER moves every dataset and annotation file of the config to that folder.'
-)
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments that both tools have."""
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default work_dirs/<name of the config>')
-    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help=OPTIONS_HELP)
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none', help='job launcher')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
+from mlp_dense.safe_files import check_file
 
 
 def read_config(args: Namespace) -> Config:
-    """The config that the command line asks for; see :func:`add_arguments`.
+    """Read the config that a command line asks for.
+
+    Args:
+        args: config, cfg_options, work_dir, launcher and local_rank, as tools/train.py and tools/test.py parse them.
 
     Raises:
         UserError: the config or an option is wrong.
@@ -57,15 +48,15 @@ def train(cfg: Config) -> None:
         UserError: data, checkpoint or an image is missing or broken, before anything is written where possible.
     """
     check_data(cfg, 'train', 'val')
-    resume, load_from = cfg.get('resume', False), cfg.get('load_from')
-    check_checkpoint(find_latest_checkpoint(cfg.work_dir) if resume and not load_from else load_from)
+    if cfg.get('resume') and not cfg.get('load_from'):
+        latest = latest_checkpoint(cfg.work_dir)
+        cfg.load_from, cfg.resume = latest and str(latest), latest is not None
+    if cfg.get('load_from'):
+        check_file(cfg.load_from)
     check_init(cfg.model, 'model')
     runner = build_runner(cfg)
-    runner.exact = bool(resume)
-    try:
-        runner.train()
-    except CheckpointError as error:
-        raise UserError(str(error)) from error
+    runner.exact = bool(cfg.get('resume'))
+    runner.train()
 
 
 def test(cfg: Config, checkpoint: str) -> dict[str, float]:
@@ -75,7 +66,7 @@ def test(cfg: Config, checkpoint: str) -> dict[str, float]:
         UserError: data, checkpoint or an image is missing or broken.
     """
     check_data(cfg, 'test')
-    check_checkpoint(checkpoint)
+    check_file(checkpoint)
     cfg.load_from, cfg.resume = checkpoint, False
     return build_runner(cfg).test()
 
@@ -87,32 +78,31 @@ class CheckedRunner(Runner):
     """Whether heads must fit too; False for fine-tuning, where the backbone alone must."""
 
     def load_checkpoint(self, filename: str, map_location: Any = 'cpu', **options: Any) -> dict[str, Any]:
-        """As mmengine's. Raises UserError for a checkpoint of another model."""
-        try:
-            content = super().load_checkpoint(filename, map_location, **{**options, 'strict': self.exact})
-        except RuntimeError as error:
-            reason = why_unfit(self.model, CheckpointLoader.load_checkpoint(filename, 'cpu', logger='silent'), '')
-            if not reason:
-                raise
-            raise UserError(f'checkpoint {filename} does not fit this config: {reason}') from error
-        reason = '' if self.exact else why_unfit(self.model, content, 'backbone.')
-        if reason:
-            raise UserError(f"checkpoint {filename} does not fit this config's backbone: {reason}")
+        """Load a checkpoint into the model and return what else it holds, as mmengine's runner does.
+
+        Raises:
+            UserError: it cannot be read or does not fit.
+        """
+        content = read_checkpoint(filename)
+        self.call_hook('after_load_checkpoint', checkpoint=content)
+        load_into(self.model, filename, exact=self.exact, content=content)
+        self._has_loaded = True
+        keep_to_data(content, self.work_dir)
         return content
 
     def resume(self, filename: str, *args: Any, **options: Any) -> None:
-        """As mmengine's. Raises UserError for a checkpoint without the state of a training."""
+        """Resume as mmengine's runner does. Raises UserError for a checkpoint without the state of a training."""
         try:
             super().resume(filename, *args, **options)
         except KeyError as error:
             if error.args[0] not in ('meta', 'epoch', 'iter', 'optimizer', 'param_schedulers', 'message_hub'):
                 raise
-            told = f'checkpoint {filename} holds weights only, no {error.args[0]}; to start from it set load_from'
-            raise UserError(told) from error
+            lack = f'checkpoint {filename} holds weights only, no {error.args[0]}'
+            raise UserError(f'{lack}; to start from it set load_from') from error
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-        """As mmengine's. Raises UserError for a dataset without images."""
+        """Build a dataloader as mmengine does. Raises UserError for a dataset without images."""
         try:
             loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
         except ValueError as error:
@@ -125,6 +115,17 @@ class CheckedRunner(Runner):
             if isinstance(getattr(dataset, 'pipeline', None), Compose):
                 dataset.pipeline = CheckedPipeline(dataset.pipeline)
         return loader
+
+
+def keep_to_data(content: dict[str, Any], work_dir: str) -> None:
+    """Take out of a checkpoint what mmengine would act on when it resumes: Python code that it runs, and the paths of
+    best checkpoints, which it deletes with all that is below them once there is a better one.
+    """
+    (content.get('meta') or {}).pop('config', None)
+    runtime = (content.get('message_hub') or {}).get('runtime_info') or {}
+    for key in [key for key in runtime if key.startswith('best_ckpt')]:
+        name = Path(str(runtime[key])).name
+        runtime[key] = str(Path(work_dir, name)) if name.startswith('best_') else None
 
 
 def build_runner(cfg: Config) -> CheckedRunner:

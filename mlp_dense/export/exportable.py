@@ -10,9 +10,8 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
-from mlp_dense.backbones.loading import ReleasedModel
-from mlp_dense.checkpoints import CheckpointError, read_checkpoint, unwrap
-from mlp_dense.engine.checks import why_unfit
+from mlp_dense.backbones._released import ReleasedModel
+from mlp_dense.checkpoints import load_into, read_checkpoint
 from mlp_dense.errors import UserError
 
 SMALLEST = 32
@@ -77,29 +76,22 @@ class Exportable:
 
 
 def load_exportable(cfg: Config, checkpoint: str, backbone_only: bool) -> Exportable:
-    """The model of a config with the weights of a checkpoint, in evaluation mode on the CPU.
+    """Build the model of a config with the weights of a checkpoint, in evaluation mode on the CPU.
 
     Raises:
         UserError: the checkpoint is missing, broken or of another model, or this kind of model cannot be exported.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    try:
-        content = read_checkpoint(checkpoint)
-        state = unwrap(content, checkpoint)
-        if backbone_only:
-            model = MODELS.build(cfg.model.backbone)
-            if not isinstance(model, ReleasedModel):
-                raise UserError(f'--backbone: {cfg.model.backbone.type} is none of mlp_dense')
-            whole = any(name.startswith('backbone.') for name in state)
-            model.load_pretrained(checkpoint, 'backbone.' if whole else None)
-        else:
-            model = revert_sync_batchnorm(MODELS.build(cfg.model))
-            reason = why_unfit(model, {'state_dict': state}, '')
-            if reason:
-                raise UserError(f'checkpoint {checkpoint} does not fit this config: {reason}')
-            model.load_state_dict(state, strict=False)  # why_unfit has settled every name
-    except CheckpointError as error:
-        raise UserError(str(error)) from error
+    content = read_checkpoint(checkpoint)
+    if backbone_only:
+        model = MODELS.build(cfg.model.backbone)
+        if not isinstance(model, ReleasedModel):
+            raise UserError(f'--backbone: {cfg.model.backbone.type} is none of mlp_dense')
+        is_whole = any(name.startswith('backbone.') for name in content['state_dict'])
+        load_into(model, checkpoint, 'backbone.' if is_whole else None, content=content)
+    else:
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        load_into(model, checkpoint, content=content)
     meta = {} if backbone_only else content.get('meta') or {}
     return _exportable(model.eval().requires_grad_(False), cfg, meta.get('dataset_meta') or {})
 

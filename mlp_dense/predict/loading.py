@@ -11,12 +11,12 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
-from mmengine.runner import load_checkpoint
-from mmengine.runner.checkpoint import CheckpointLoader
 
-from mlp_dense.engine.checks import check_checkpoint, innermost, why_unfit
+from mlp_dense.checkpoints import load_into, read_checkpoint
+from mlp_dense.engine.checks import innermost
 from mlp_dense.engine.config import load_config
 from mlp_dense.errors import UserError
+from mlp_dense.safe_files import check_file
 
 
 def load_model(
@@ -25,7 +25,7 @@ def load_model(
     device: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Any:
-    """The model of a config with a checkpoint's weights, ready for inference.
+    """Build the model of a config with a checkpoint's weights, ready for inference.
 
     Args:
         config: config file of a detector or a segmentor.
@@ -44,7 +44,7 @@ def load_model(
     scope = cfg.get('default_scope')
     if scope not in ('mmdet', 'mmseg') or not cfg.get('test_dataloader'):
         raise UserError(f'config {config} is neither of a detector nor of a segmentor with a test_dataloader')
-    check_checkpoint(path)
+    check_file(path)
     device = check_device(device or get_device())
     if scope == 'mmdet':
         from mmdet.apis import init_detector as init
@@ -52,13 +52,8 @@ def load_model(
         from mmseg.apis import init_model as init
     with warnings.catch_warnings(record=True):  # that without a checkpoint the classes are guessed; they are set below
         model, meta = revert_sync_batchnorm(init(cfg, None, device=device)), _metainfo(cfg)
-    try:
-        content = load_checkpoint(model, path, map_location='cpu', strict=True, logger='silent')
-    except RuntimeError as error:
-        reason = why_unfit(model, CheckpointLoader.load_checkpoint(path, 'cpu', logger='silent'), '')
-        if not reason:
-            raise
-        raise UserError(f'checkpoint {path} does not fit config {config}: {reason}') from error
+    content = read_checkpoint(path)
+    load_into(model, path, content=content)
     model.dataset_meta = {'palette': 'random', **meta, **_saved_metainfo(content)}
     palette = model.dataset_meta['palette']
     if not isinstance(palette, str):  # 'random' is one; files of JSON have lists, which mmdet takes for several colours
@@ -77,7 +72,7 @@ def check_device(name: str) -> str:
 
 
 def _metainfo(cfg: Config) -> dict[str, Any]:
-    """Classes and palette of the config's test data; no data is read."""
+    """Return classes and palette of the config's test data; no data is read."""
     from mmengine.registry import DATASETS
 
     dataset = next(innermost(cfg.test_dataloader.dataset))
@@ -85,6 +80,6 @@ def _metainfo(cfg: Config) -> dict[str, Any]:
 
 
 def _saved_metainfo(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Classes and palette that a checkpoint was trained with, as far as it tells."""
-    saved = content.get('meta', {}).get('dataset_meta') or {}
+    """Return classes and palette that a checkpoint was trained with, as far as it tells."""
+    saved = (content.get('meta') or {}).get('dataset_meta') or {}
     return {key: saved[key] for key in ('classes', 'palette') if saved.get(key) is not None}

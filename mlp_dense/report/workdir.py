@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmengine.runner import find_latest_checkpoint
-
+from mlp_dense.engine.checks import latest_checkpoint
 from mlp_dense.errors import UserError
 from mlp_dense.report.curves import sessions
 
@@ -30,13 +29,12 @@ def find_config(work_dir: Path) -> Path:
 
 
 def find_checkpoint(work_dir: Path) -> Path:
-    """The latest checkpoint in a work dir, also where the work dir has been moved since.
+    """Find the latest checkpoint in a work dir, also one that has been moved.
 
     Raises:
         UserError: there is none.
     """
-    told = find_latest_checkpoint(str(work_dir))
-    for path in [Path(told), work_dir / Path(told).name] if told else []:
-        if path.is_file():
-            return path
-    raise UserError(f'{work_dir} holds no checkpoint; name one with --checkpoint FILE')
+    path = latest_checkpoint(work_dir)
+    if path is None:
+        raise UserError(f'{work_dir} holds no checkpoint; name one with --checkpoint FILE')
+    return path

@@ -1,16 +1,17 @@
-"""Loading of checkpoints into a backbone, with every tensor accounted for."""
+"""What a family says of released files, and how checkpoints come into a backbone: every tensor accounted for."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModule, update_init_info
 from torch import Tensor, nn
 
-from mlp_dense.checkpoints import CheckpointError, LoadReport, plan_load, read_checkpoint, unwrap
+from mlp_dense.checkpoints import CheckpointError, LoadReport, load_into
 from mlp_dense.layers import resample_weights
 
 
@@ -31,15 +32,15 @@ class ReleasedModel(BaseModule):
         self.register_load_state_dict_pre_hook(_accept_released)
 
     def from_released(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A released state dict with this class's own names and shapes; one that has them comes back unchanged.
+        """Bring a released state dict to this class's names and shapes; one that has them comes back unchanged.
 
         Raises:
             CheckpointError: the file contradicts the definition.
         """
         return dict(state)
 
-    def may_lack(self, name: str) -> bool:
-        """Whether a file and the model may differ in this name."""
+    def is_optional_key(self, name: str) -> bool:
+        """Tell whether a file and the model may lack this name of each other."""
         return bool(self.released_constants) and name.endswith(self.released_constants)
 
     def init_weights(self) -> None:
@@ -58,7 +59,9 @@ class ReleasedModel(BaseModule):
                 update_init_info(self, f'Pretrained: {options["checkpoint"]}')
             self.is_init = True
 
-    def load_pretrained(self, checkpoint: str, prefix: str | None = None, resize_grid: bool = False) -> LoadReport:
+    def load_pretrained(
+        self, checkpoint: str, prefix: str | None = None, resize_grid: bool = False, exact: bool = True
+    ) -> LoadReport:
         """Load a released file or one of our own, log what became of every tensor, and return that report.
 
         Args:
@@ -67,27 +70,31 @@ class ReleasedModel(BaseModule):
             prefix: load the part below this prefix, e.g. ``'backbone.'`` of a whole detector.
             resize_grid: resample mixing weights that were made for another grid (another ``img_size``). Without it
                 such a file is refused.
+            exact: False leaves a head of other classes as initialised.
 
         Raises:
             CheckpointError: the file is missing, unreadable or not one of this model; nothing is loaded then.
         """
-        try:
-            state = self.from_released(unwrap(read_checkpoint(checkpoint), checkpoint, prefix))
-            fitted = resample_weights(self, state)
-            loaded, report = plan_load(fitted, self.state_dict(), self.may_lack, self.arch_name, checkpoint)
-            resized = [name for name in loaded if loaded[name].shape != state[name].shape]
-            if resized and not resize_grid:
-                raise CheckpointError(
-                    f'{checkpoint} was made for another grid: {len(resized)} mixing weights differ in shape, first '
-                    f'{resized[0]}, {tuple(state[resized[0]].shape)} in the file; build the model with the img_size of '
-                    f'the file, or load these weights resampled with resize_grid=True'
-                )
-        except CheckpointError as error:
-            raise CheckpointError(f'{self.arch_name}: {error}') from error
-        self.load_state_dict(loaded, strict=False)  # plan_load has settled every name
-        resampled = f'; {len(resized)} of them resampled to this grid' if resized else ''
-        print_log(f'{self.arch_name} from {report}{resampled}', logger='current', level=logging.INFO)
-        return report
+        return load_into(self, checkpoint, prefix, exact, adapt=partial(self._fit_grid, checkpoint, resize_grid))
+
+    def _fit_grid(self, checkpoint: str, resize: bool, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Bring mixing weights to the grid of this model.
+
+        Raises:
+            CheckpointError: there are some of another grid, and ``resize`` is False.
+        """
+        fitted = resample_weights(self, state)
+        resized = [name for name in state if fitted[name].shape != state[name].shape]
+        if resized and not resize:
+            raise CheckpointError(
+                f'{checkpoint} was made for another grid: {len(resized)} mixing weights differ in shape from those of '
+                f'{self.arch_name}, first {resized[0]}, {tuple(state[resized[0]].shape)} in the file; build the model '
+                f'with the img_size of the file, or load these weights resampled with resize_grid=True'
+            )
+        if resized:
+            text = f'{self.arch_name}: {len(resized)} mixing weights resampled to this grid'
+            print_log(text, logger='current', level=logging.INFO)
+        return fitted
 
 
 def _accept_released(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
