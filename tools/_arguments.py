@@ -5,19 +5,30 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 OPTIONS_HELP = (
     'settings to override, as key=value with full keys, such as train_dataloader.batch_size=4. A key must exist in the '
-    'config or be an argument of the class in its place; +key=value adds any other. Lists are written [a,b], tuples '
+    'config or be an argument of the class in its place; +key=value sets any other. Lists are written [a,b], tuples '
     '(a,b). data_root=FOLDER moves every dataset and annotation file of the config to that folder.'
 )
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help begins with a text as it stands, and which tells a wrong argument in one line."""
+
+    def __init__(self, description: str | None = None, **options: Any):
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f'error: {message}; see {self.prog} --help\n')
 
 
 def start(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run a tool whose arguments are parsed, and return its exit code.
 
-    Importing mlp_dense takes seconds, since it registers the backbones, so tools do it after parsing: here for
-    :func:`mlp_dense.errors.user_errors`, which tells what the user can mend in one line, and then in ``run``.
+    Importing mlp_dense takes seconds, since that registers the backbones, so it is done after parsing: here for
+    :func:`mlp_dense.errors.user_errors`, which tells in one line what the user can mend, and then in ``run``.
     """
     from mlp_dense.errors import user_errors
 
@@ -52,7 +63,7 @@ def parse_option(text: str) -> tuple[str, str]:
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--cfg-options KEY=VALUE ...``, which gives the list of (key, text of the value) in the order typed."""
+    """Add ``--cfg-options KEY=VALUE ...``, which gives a list of (key, text of the value) in the order typed."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',

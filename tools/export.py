@@ -19,54 +19,49 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from mlp_dense.checkpoints import write_file
-from mlp_dense.engine.config import OptionAction, load_config
-from mlp_dense.engine.runner import OPTIONS_HELP
-from mlp_dense.errors import UserError, user_errors
-from mlp_dense.export.exportable import Exportable, load_exportable
-from mlp_dense.export.program import TOLERANCE, Size, check_packages, to_onnx, to_torch_export, trace, verify
+from _arguments import Parser, add_config_options, parse_size, start
 
 SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
 
 
-def parse_size(text: str) -> Size:
-    height, _, width = text.partition('x')
-    if not (height.isdigit() and width.isdigit()):
-        raise argparse.ArgumentTypeError(f'{text!r} is not HxW, height and width in pixels, e.g. 512x683')
-    return int(height), int(width)
+Size = tuple[int, int]
+"""Width and height in pixels; the package takes them the other way round, as tensors have them."""
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument('config', help='config file that the checkpoint was trained with')
     parser.add_argument('checkpoint', help='checkpoint file; with --backbone, of the whole model or of the backbone')
     parser.add_argument('--format', choices=SUFFIXES, default='onnx')
     parser.add_argument(
-        '--size', type=parse_size, nargs='+', required=True, metavar='HxW', help='one file each, or with --dynamic one'
+        '--size', type=parse_size, nargs='+', required=True, metavar='WxH', help='one file each, or with --dynamic one'
     )
-    parser.add_argument('--dynamic', action='store_true', help='any batch, height and width instead of 1 and --size')
+    parser.add_argument('--dynamic', action='store_true', help='any batch, width and height instead of 1 and --size')
     parser.add_argument('--backbone', action='store_true', help='the backbone alone')
     parser.add_argument(
         '--verify',
         action='store_true',
-        help=f'run it beside PyTorch on random images; an error above {TOLERANCE:g} leaves no file. With --dynamic '
-        'also a batch of 2 at a larger, odd size',
+        help='run it beside PyTorch on random images, with --dynamic also on a batch of 2 at a larger, odd size; a '
+        'relative error above 1e-4 leaves no file',
     )
     parser.add_argument(
-        '--out', type=Path, help='file to write; default: beside the checkpoint. Several get _HxW added'
+        '--out', type=Path, help='file to write; default: beside the checkpoint. Several get _WxH added'
     )
     parser.add_argument('--force', action='store_true', help='replace files that exist')
-    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help=OPTIONS_HELP)
+    add_config_options(parser)
     return parser.parse_args(argv)
 
 
 def targets(args: argparse.Namespace) -> dict[Size, Path]:
-    """The file of each size that is traced.
+    """Name the file of each size that is traced.
 
     Raises:
-        UserError: one of them exists, or has another suffix.
+        UserError: a file exists, or has another suffix.
     """
+    from mlp_dense.errors import UserError
+
     out = args.out or Path(args.checkpoint).with_suffix(SUFFIXES[args.format])
     if out.suffix != SUFFIXES[args.format]:
         raise UserError(f'--out {out}: a file of --format {args.format} ends with {SUFFIXES[args.format]}')
@@ -79,7 +74,11 @@ def targets(args: argparse.Namespace) -> dict[Size, Path]:
     return paths
 
 
-def check(data: bytes, part: Exportable, shapes: Sequence[tuple[int, ...]], path: Path) -> None:
+def check(data: bytes, part: Any, shapes: Sequence[tuple[int, ...]], path: Path) -> None:
+    """Print the error of a file's outputs at each shape, and raise UserError where it is too large."""
+    from mlp_dense.errors import UserError
+    from mlp_dense.export.program import TOLERANCE, verify
+
     for shape, error in zip(shapes, verify(data, part, shapes), strict=True):
         print(f'{path}: input {"x".join(map(str, shape))}, relative error {error:.1e}')
         if error > TOLERANCE:
@@ -87,20 +86,24 @@ def check(data: bytes, part: Exportable, shapes: Sequence[tuple[int, ...]], path
 
 
 def shapes_to_check(size: Size, args: argparse.Namespace) -> Iterator[tuple[int, ...]]:
-    yield from ((1, 3, *one) for one in (args.size if args.dynamic else [size]))
+    """Yield ``(batch, 3, height, width)`` of every image that --verify draws for a file."""
+    yield from ((1, 3, height, width) for width, height in (args.size if args.dynamic else [size]))
     if args.dynamic:
-        yield 2, 3, size[0] + 37, size[1] + 75
+        yield 2, 3, size[1] + 37, size[0] + 75
 
 
-@user_errors
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+    from mlp_dense.engine.config import load_config
+    from mlp_dense.export.exportable import load_exportable
+    from mlp_dense.export.program import check_packages, to_onnx, to_torch_export, trace
+    from mlp_dense.export.weights import write_file
+
     if args.format == 'onnx':
         check_packages(('onnx', 'onnxscript', *['onnxruntime'] * args.verify))
     paths = targets(args)
     part = load_exportable(load_config(args.config, args.cfg_options), args.checkpoint, args.backbone)
     for size, path in paths.items():
-        program = trace(part, size, args.dynamic)
+        program = trace(part, size[::-1], args.dynamic)
         sizes = f'any from {part.smallest}x{part.smallest}' if args.dynamic else f'{size[0]}x{size[1]}'
         data = {'onnx': to_onnx, 'torch-export': to_torch_export}[args.format](program, part, sizes)
         if args.verify:
@@ -108,6 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_file(path, data)
         print(f'{path}: {len(data) / 1e6:.1f} MB, sizes {sizes}, outputs {", ".join(part.outputs)}')
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return start(run, parse_args(argv))
 
 
 if __name__ == '__main__':

@@ -14,21 +14,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlp_dense.errors import UserError, user_errors
-from mlp_dense.report.curves import draw, read_run
+from _arguments import Parser, start
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument('work_dirs', type=Path, nargs='+', metavar='WORK_DIR', help='folders with logs of trainings')
     parser.add_argument('--out', type=Path, help='picture file (png, svg, pdf); default curves.png in the first folder')
     parser.add_argument('--keys', nargs='+', help='scalars to draw instead, by the names that the logs give them')
     return parser.parse_args(argv)
 
 
-@user_errors
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+    from mlp_dense.errors import UserError
+    from mlp_dense.report.curves import draw, read_run
+
     figure = draw([read_run(folder) for folder in args.work_dirs], args.keys)
     out = args.out or args.work_dirs[0] / 'curves.png'
     kinds = figure.canvas.get_supported_filetypes()
@@ -40,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     figure.savefig(out, dpi=150)
     print(out)
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return start(run, parse_args(argv))
 
 
 if __name__ == '__main__':

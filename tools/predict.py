@@ -11,33 +11,15 @@ Example:
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from mlp_dense.engine.config import OptionAction
-from mlp_dense.engine.images import ImageFileError
-from mlp_dense.engine.runner import OPTIONS_HELP
-from mlp_dense.errors import UserError, user_errors
-from mlp_dense.predict import Predictor, Writer, find_sources
-from mlp_dense.predict.inputs import count_pictures
-from mlp_dense.predict.tiling import check_tiling
-
-
-def size(text: str) -> tuple[int, int]:
-    """(width, height) of 'WIDTHxHEIGHT'."""
-    found = re.fullmatch(r'(\d+)x(\d+)', text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f'{text!r} is not of the form WIDTHxHEIGHT, for example 512x512')
-    return int(found[1]), int(found[2])
+from _arguments import Parser, add_config_options, parse_size, start
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument('config', help='config file that the checkpoint was trained with')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('inputs', nargs='+', help='image files, folders (every image below), quoted globs, videos')
@@ -50,7 +32,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--score-thr', type=float, default=0.3, help='lowest score of a detection that is drawn; default %(default)s'
     )
     parser.add_argument(
-        '--tile', type=size, metavar='WxH', help='predict larger images by tiles, each as if it were a test image'
+        '--tile',
+        type=parse_size,
+        metavar='WxH',
+        help='predict larger images by tiles of WIDTHxHEIGHT, each as if it were a test image',
     )
     parser.add_argument(
         '--overlap',
@@ -66,13 +51,27 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--labels', action='store_true', help='of a segmentor: labels/NAME.png with the class index of every pixel'
     )
-    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help=OPTIONS_HELP)
+    add_config_options(parser)
     return parser.parse_args(argv)
 
 
-@user_errors
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from mlp_dense.engine.images import ImageFileError
+    from mlp_dense.errors import UserError
+    from mlp_dense.predict import Predictor, Writer, find_sources
+    from mlp_dense.predict.inputs import count_pictures
+    from mlp_dense.predict.tiling import check_tiling
+
     out_dir = args.out_dir or Path('work_dirs', Path(args.config).stem, 'predictions')
     console, skipped = Console(stderr=True, highlight=False, markup=False, soft_wrap=True), []
 
@@ -101,6 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             done += 1
     print(f'{done} pictures predicted, in {out_dir}/; {len(skipped)} inputs skipped')
     return 1 if skipped else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return start(run, parse_args(argv))
 
 
 if __name__ == '__main__':

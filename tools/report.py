@@ -13,14 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlp_dense.engine.config import OptionAction
-from mlp_dense.engine.runner import OPTIONS_HELP
-from mlp_dense.errors import UserError, user_errors
-from mlp_dense.report.build import Request, write_report
+from _arguments import Parser, add_config_options, start
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument('work_dir', type=Path, help='the --work-dir of a training')
     parser.add_argument('--out', type=Path, help='the page; default report.html in the work dir')
     parser.add_argument('--checkpoint', type=Path, help='checkpoint file; default the latest in the work dir')
@@ -32,13 +29,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--score-thr', type=float, default=0.3, help="a detector's surer boxes count, 0 to 1 (default: %(default)s)"
     )
-    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help=OPTIONS_HELP)
+    add_config_options(parser)
     return parser.parse_args(argv)
 
 
-@user_errors
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+    from mlp_dense.errors import UserError
+    from mlp_dense.report.build import Request, write_report
+
     if args.number < 0:
         raise UserError(f'--number is {args.number}; give 0 or more')
     out = args.out or args.work_dir / 'report.html'
@@ -46,6 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_report(Request(args.work_dir, options=args.cfg_options, **given), out)
     print(out)
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return start(run, parse_args(argv))
 
 
 if __name__ == '__main__':

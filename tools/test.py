@@ -10,13 +10,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mlp_dense.engine.runner import add_arguments, read_config, test
-from mlp_dense.engine.testing import augment, write_pictures, write_predictions
-from mlp_dense.errors import user_errors
+from _arguments import Parser, add_run_arguments, start
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument('config', help='config file that the checkpoint was trained with')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--show-dir', help='write image, truth and prediction side by side to this folder')
@@ -24,13 +22,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--out', help='write the predictions: of a detector to FILE.pkl, of a segmentor to a folder, one PNG per image'
     )
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    add_arguments(parser)
+    add_run_arguments(parser)
     return parser.parse_args(argv)
 
 
-@user_errors
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+    from mlp_dense.engine.runner import read_config, test
+    from mlp_dense.engine.testing import augment, write_pictures, write_predictions
+
     cfg = read_config(args)
     if args.out:
         write_predictions(cfg, args.out)
@@ -40,6 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         augment(cfg)
     test(cfg, args.checkpoint)
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return start(run, parse_args(argv))
 
 
 if __name__ == '__main__':

@@ -9,15 +9,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
+from _arguments import Parser, add_run_arguments, start
 
-from mlp_dense.engine.runner import add_arguments, read_config, train
-from mlp_dense.errors import UserError, user_errors
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument('config', help='config file, e.g. one of configs/')
     parser.add_argument(
         '--resume',
@@ -33,12 +34,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--no-validate', action='store_true', help='do not validate while training')
     parser.add_argument('--seed', type=int, help='random seed; default: a random one, which the log names')
     parser.add_argument('--deterministic', action='store_true', help='use deterministic algorithms only; slower')
-    add_arguments(parser)
+    add_run_arguments(parser)
     return parser.parse_args(argv)
 
 
 def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
     """Put this tool's own arguments into the config."""
+    from mlp_dense.errors import UserError
+
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
@@ -56,13 +59,17 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
         cfg.randomness = dict(seed=args.seed, deterministic=args.deterministic)
 
 
-@user_errors
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+    from mlp_dense.engine.runner import read_config, train
+
     cfg = read_config(args)
     apply_arguments(cfg, args)
     train(cfg)
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return start(run, parse_args(argv))
 
 
 if __name__ == '__main__':

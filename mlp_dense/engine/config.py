@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,56 +20,18 @@ from torch.utils.data import DataLoader
 
 from mlp_dense.errors import UserError
 
-SPLITS = ('train', 'val', 'test')
-
-# What is read although no constructor in that place has an argument of this name: pattern of the place -> names.
-# '*' stands for any name, where users name things themselves.
-ALSO_READ = {
-    '': 'data_root tta_model tta_pipeline custom_imports model_wrapper_cfg find_unused_parameters sync_bn compile '
-    'activation_checkpointing efficient_conv_bn_eval',
-    '*_dataloader': 'dataset sampler batch_sampler collate_fn worker_init_fn num_batch_per_epoch',
-    '*.metainfo': '*',
-    'auto_scale_lr': 'enable base_batch_size',
-    'custom_hooks.*': 'priority',
-    'default_hooks.*': 'priority',
-    'env_cfg': 'cudnn_benchmark mp_cfg dist_cfg resource_limit',
-    'env_cfg.dist_cfg': 'backend timeout port',
-    'env_cfg.mp_cfg': 'mp_start_method opencv_num_threads omp_num_threads mkl_num_threads',
-    'model.test_cfg': 'mode crop_size stride',
-    'optim_wrapper': 'constructor paramwise_cfg',
-    'optim_wrapper.clip_grad': 'max_norm norm_type max_value type',
-    'optim_wrapper.paramwise_cfg': 'custom_keys bias_lr_mult bias_decay_mult norm_decay_mult flat_decay_mult '
-    'dwconv_decay_mult bypass_duplicate',
-    'optim_wrapper.paramwise_cfg.custom_keys': '*',
-    'optim_wrapper.paramwise_cfg.custom_keys.*': 'lr_mult decay_mult',
-    'param_scheduler.*': 'convert_to_iter_based',
-    'randomness': 'seed deterministic diff_rank_seed',
-}
+READ_HERE = ('data_root', 'tta_model', 'tta_pipeline')
+"""The top-level keys that this package reads. mmengine reads the arguments of its Runner, and all others are variables
+of the config file, copied into other keys when it is read.
+"""
 
 
-class OptionAction(DictAction):
-    """mmengine's ``key=value`` action, with a usage error where the ``=`` or a bracket is missing."""
-
-    def __call__(
-        self, parser: ArgumentParser, namespace: Namespace, values: Any, option_string: str | None = None
-    ) -> None:
-        for pair in values:
-            if '=' not in pair:
-                parser.error(f'argument {option_string}: {pair!r} is not of the form key=value')
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except AssertionError as error:  # unbalanced brackets
-            parser.error(f'argument {option_string}: {error}')
-
-
-def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
+def load_config(path: str, options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None) -> Config:
     """Read a config and apply the user's options to it in the order given.
 
     Args:
         path: a config file.
-        options: full key -> value, e.g. ``{'train_cfg.max_iters': 100}``. A key must exist in the config, or be an
-            argument of the class that its place names, or be listed in ``ALSO_READ``. ``data_root`` moves every dataset
-            and annotation file from the config's data root to another folder.
+        options: full keys and values, such as ``{'train_cfg.max_iters': 100}``; see :func:`apply_option`.
 
     Raises:
         UserError: the file cannot be read, or an option would have no effect.
@@ -83,57 +44,137 @@ def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         raise UserError(f'config {path} needs a package that is not installed: {error}; run make setup') from error
     except (SyntaxError, OSError, KeyError) as error:
         raise UserError(f'config {path} cannot be read: {" ".join(str(error).split())}') from error
-    for key, value in (options or {}).items():
+    for key, value in dict(options or ()).items():
         apply_option(cfg, key, value)
     return cfg
 
 
 def apply_option(cfg: Config, key: str, value: Any) -> None:
-    """Set one key of ``cfg``.
+    """Set one key of a config.
+
+    Args:
+        cfg: the config, which is changed.
+        key: a full key that exists in the config or is an argument of the class that its place names; any other with
+            ``+`` before it. ``data_root`` moves every dataset and annotation file to another folder.
+        value: the new value. A string is read as on the command line, by :func:`parse_value`.
 
     Raises:
         UserError: nothing reads this key, or the value is of another kind than the present one.
     """
-    check_option(cfg, key, value)
-    if key == 'data_root':
-        set_data_root(cfg, value)
+    path = key.removeprefix('+')
+    old = find_present(cfg, path, known=key == path)
+    if isinstance(value, str):
+        try:
+            value = parse_value(value, old)
+        except ValueError as error:
+            raise UserError(f'option {key}={value}: {error}') from error
+    _check_kind(cfg, path, old, value)
+    if path == 'data_root' and old is not None:
+        set_data_root(cfg, str(value))
         return
     node: Any = cfg
-    for name in key.split('.')[:-1]:
+    for name in path.split('.')[:-1]:
         if not isinstance(node, list) and node.get(name) is None:
             node[name] = ConfigDict()  # mmengine does not merge into None
         node = node[int(name) if isinstance(node, list) else name]
-    cfg.merge_from_dict({key: value})
+    cfg.merge_from_dict({path: value})
 
 
-def check_option(cfg: Config, key: str, value: Any) -> None:
-    """Raise UserError unless something reads ``key`` and ``value`` is of a kind that fits there."""
-    node: Any = dict(cfg.items())
+def parse_value(text: str, old: Any = None) -> Any:
+    """Read what an option's text stands for: a number, true, false, None, a list, a tuple, or the text as it is.
+
+    Args:
+        text: ``[a,b]`` is a list and ``(a,b)`` a tuple. Commas without brackets make a list only where the old value is
+            a list or tuple, and of numbers also where it is no text: paths may hold commas and spaces.
+        old: the value in the config.
+
+    Raises:
+        ValueError: the text begins with a bracket that is not closed.
+    """
+    if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"':
+        text = text[1:-1]
+    make = {'[]': list, '()': tuple}.get(text[:1] + text[-1:])
+    if make and (parts := _split(text[1:-1])) is not None:
+        return make(parse_value(part) for part in parts)
+    parts = _split(text)
+    if parts is None and text[0] in '[(':
+        raise ValueError('the brackets do not match')
+    if parts and ',' in text and not isinstance(old, str):
+        values = [parse_value(part) for part in parts]
+        if isinstance(old, (list, tuple)) or not any(isinstance(value, str) for value in values):
+            return values
+    return DictAction._parse_int_float_bool(text)
+
+
+def _split(text: str) -> list[str] | None:
+    """Split a text at the commas outside of brackets; None if its brackets do not match."""
+    parts, depth = [''], 0
+    for char in text:
+        depth += (char in '[(') - (char in '])')
+        if depth < 0:
+            return None
+        if char == ',' and not depth:
+            parts.append('')
+        else:
+            parts[-1] += char
+    parts = [part.strip() for part in parts]
+    return None if depth else parts if parts[-1] else parts[:-1]  # without what follows a comma at the end
+
+
+def find_present(cfg: Config, key: str, known: bool = True) -> Any:
+    """Find the value at a full key; None if there is none yet, or one is None on the way.
+
+    Raises:
+        UserError: no value can stand there or, with ``known``, nothing reads this key.
+    """
     names = key.split('.')
-    if names[0] in node and names[0] not in _readable(cfg, '', node):
-        hint = _or([path for path in _settings(cfg) if path.endswith(f'.{key}')])
-        raise UserError(
-            f'option {key} has no effect: {names[0]} is a variable of the config file, copied into other keys when the '
-            f'file is read; set {hint or "the keys that use it"}'
-        )
+    node: Any = dict(cfg.items())
     for depth, name in enumerate(names):
         place = '.'.join(names[:depth])
         if node is None:
-            return
+            return None
         if isinstance(node, list) and name.isdigit() and int(name) < len(node):
             node = node[int(name)]
-        elif isinstance(node, Mapping) and name in node:
-            node = node[name]
-        elif isinstance(node, Mapping) and _matches(name, _readable(cfg, place, node)):
-            return
+        elif not isinstance(node, Mapping) or (known and name not in _readable(cfg, place, node)):
+            raise UserError(f'option {key}: {_explain(cfg, place, node, names[depth:])}')
         else:
-            raise UserError(
-                f'option {key}: {_unknown(cfg, place, node, name)}{_suggest(cfg, place, node, names[depth:])}'
-            )
-    _check_kind(cfg, key, node, value)
+            node = node.get(name)
+    return node
+
+
+def _explain(cfg: Config, place: str, node: Any, rest: Sequence[str]) -> str:
+    """Say why nothing can be set at ``rest`` of ``node``, and which keys the user may have meant."""
+    if isinstance(node, list):
+        return f'{place} is a list with the indices 0 to {len(node) - 1}, not {rest[0]}'
+    if not isinstance(node, Mapping):
+        return f'{place} is {node!r} and has no keys'
+    fault, near = f'nothing reads {rest[0]} in {place or "the config"}', _readable(cfg, place, node)
+    if rest[0] in node:
+        fault, near = f'{rest[0]} is a variable of the config file, copied into other keys when that is read', []
+    before, readable = [place] * bool(place), _readable(cfg, '', {})
+    key = '.'.join([*before, *rest])
+    paths = [path for path, _ in flatten({name: value for name, value in cfg.items() if name in readable})]
+    meant = (
+        [path for path in paths if path.endswith(f'.{key}')]
+        or ['.'.join([*before, name, *rest[1:]]) for name in difflib.get_close_matches(rest[0], near, 1)]
+        or [path for path in paths if path.endswith(f'.{rest[-1]}')]
+        or difflib.get_close_matches(key, paths, 1)
+    )
+    hint = f'; did you mean {" or ".join(meant[:3])}?' if meant else ''
+    return f'{fault}{hint} (with + before the key it is set all the same)'
+
+
+def flatten(node: Any, place: str = '') -> Iterator[tuple[str, Any]]:
+    """Yield every full key of a nested config, such as ``param_scheduler.0.end``, with its value."""
+    pairs = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for name, value in pairs:
+        path = f'{place}.{name}' if place else str(name)
+        yield path, value
+        yield from flatten(value, path)
 
 
 def _check_kind(cfg: Config, key: str, old: Any, new: Any) -> None:
+    """Raise UserError for a value of another kind than the present one."""
     if isinstance(old, Mapping) and not isinstance(new, Mapping | None):
         raise UserError(f'option {key}={new}: {key} is a group of keys in the config ({str(old)[:60]}...)')
     if isinstance(old, (int, float)) and isinstance(new, str):
@@ -143,60 +184,12 @@ def _check_kind(cfg: Config, key: str, old: Any, new: Any) -> None:
         raise UserError(f'option {key}={new}: {cfg.get("default_scope")} knows nothing of this name')
 
 
-def _unknown(cfg: Config, place: str, node: Any, name: str) -> str:
-    if isinstance(node, list):
-        return f'{place} is a list with the indices 0 to {len(node) - 1}, not {name}'
-    if not isinstance(node, Mapping):
-        return f'{place} is {node!r} and has no keys'
-    return f'nothing reads {name} in {place or "the config"}'
-
-
-def _suggest(cfg: Config, place: str, node: Any, rest: Sequence[str]) -> str:
-    """The likeliest keys that the user meant: a like name in the same place, or this name elsewhere."""
-    if isinstance(node, Mapping):
-        near = difflib.get_close_matches(rest[0], _readable(cfg, place, node), 1)
-        if near:
-            return f'; did you mean {".".join([*filter(None, [place]), near[0], *rest[1:]])}?'
-    paths = _settings(cfg)
-    near = [path for path in paths if path.rpartition('.')[2] == rest[-1]]
-    near = near or difflib.get_close_matches('.'.join([*filter(None, [place]), *rest]), paths, 1)
-    return f'; did you mean {_or(near)}?' if near else ''
-
-
-def _or(paths: Sequence[str]) -> str:
-    return ' or '.join(paths[:3])
-
-
-def _settings(cfg: Config) -> list[str]:
-    """Every full key of a config that something reads."""
-    readable = _readable(cfg, '', {})
-    return list(key_paths({name: value for name, value in cfg.items() if name in readable}))
-
-
-def key_paths(node: Any, place: str = '') -> Iterator[str]:
-    """Every full key in a nested config, e.g. ``model.backbone.arch`` or ``param_scheduler.0.end``."""
-    pairs = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
-    for name, value in pairs:
-        path = f'{place}.{name}' if place else str(name)
-        yield path
-        yield from key_paths(value, path)
-
-
 def _readable(cfg: Config, place: str, node: Mapping[str, Any]) -> list[str]:
-    """The names that something reads in ``node``, which stands at ``place`` of the config."""
-    names = {name for pattern, also in ALSO_READ.items() if fnmatchcase(place, pattern) for name in also.split()}
+    """The keys of ``node``, which stands at ``place`` of the config, and the arguments of the class that it builds."""
     if not place:
-        return sorted(names | set(inspect.signature(Runner).parameters) - {'cfg'})
-    if fnmatchcase(place, '*_dataloader'):
-        names |= set(inspect.signature(DataLoader).parameters)
-    found = _find_class(cfg, node.get('type'))
-    if found is not None:
-        names |= set(argument_names(found))
-    return sorted(names | set(node) - {'_scope_'})
-
-
-def _matches(name: str, known: Sequence[str]) -> bool:
-    return name in known or '*' in known
+        return sorted({*argument_names(Runner)} - {'cfg'} | {*READ_HERE} & {*cfg.keys()})
+    target = DataLoader if place.endswith('_dataloader') else _find_class(cfg, node.get('type'))
+    return sorted({*node, *(argument_names(target) if target is not None else ())})
 
 
 def argument_names(target: Any) -> Iterator[str]:
@@ -226,22 +219,14 @@ def _find_class(cfg: Config, name: Any) -> Any:
 
 
 def set_data_root(cfg: Config, root: str) -> None:
-    """Move the data of all three splits from ``cfg.data_root`` to ``root``: data roots and annotation files.
+    """Move the data roots and annotation files of all splits from ``cfg.data_root`` to another folder.
 
-    A plain ``data_root`` option could not do it: the variable was copied when the config was read.
+    A plain option could not do it: the variable ``data_root`` was copied when the config was read.
     """
-    old = cfg.data_root
-    for name in [f'{split}_{part}' for split in SPLITS for part in ('dataloader', 'evaluator')]:
-        if cfg.get(name) is not None:
-            cfg[name] = _moved(cfg[name], old, str(root))
-    cfg.data_root = str(root)
-
-
-def _moved(node: Any, old: str, new: str) -> Any:
-    if isinstance(node, dict):
-        return type(node)({key: _moved(value, old, new) for key, value in node.items()})
-    if isinstance(node, (list, tuple)):
-        return type(node)(_moved(value, old, new) for value in node)
-    if isinstance(node, str) and PurePosixPath(node).is_relative_to(PurePosixPath(old)):
-        return str(PurePosixPath(new) / PurePosixPath(node).relative_to(PurePosixPath(old)))
-    return node
+    old, moved = PurePosixPath(cfg.data_root), {}
+    for key, value in flatten(
+        {name: value for name, value in cfg.items() if re.search('_(dataloader|evaluator)$', name)}
+    ):
+        if isinstance(value, str) and PurePosixPath(value).is_relative_to(old):
+            moved[key] = str(PurePosixPath(root) / PurePosixPath(value).relative_to(old))
+    cfg.merge_from_dict({**moved, 'data_root': root})

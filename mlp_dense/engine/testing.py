@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from mlp_dense.engine.config import key_paths
+from mlp_dense.engine.config import flatten
 from mlp_dense.errors import UserError
 
 
@@ -42,7 +42,7 @@ def augment(cfg: Config) -> None:
         UserError: a segmentor's config has no ``tta_pipeline``, or a detector has masks, which mmdet cannot merge.
     """
     if cfg.get('default_scope') == 'mmdet':
-        if any(path.endswith('.mask_head') for path in key_paths(cfg.model)):
+        if any(key.endswith('.mask_head') for key, _ in flatten(cfg.model)):
             raise UserError('--tta: mmdet merges augmented boxes but not masks; test this model without it')
         _flip_detector(cfg)
     if 'tta_pipeline' not in cfg or 'tta_model' not in cfg:

@@ -40,12 +40,12 @@ def trace(part: Exportable, size: Size, dynamic: bool) -> ExportedProgram:
         UserError: the model does not take this size, or cannot be traced for sizes that are not known.
     """
     if dynamic and min(size) < part.smallest:
-        raise UserError(f'--size {size[0]}x{size[1]}: with --dynamic, sides from {part.smallest} pixels')
+        raise UserError(f'--size {size[1]}x{size[0]}: with --dynamic, sides from {part.smallest} pixels')
     try:
         with torch.no_grad():
             part.module(torch.zeros(1, 3, *size))
     except ValueError as error:
-        raise UserError(f'--size {size[0]}x{size[1]}: {error}') from error
+        raise UserError(f'--size {size[1]}x{size[0]}: {error}') from error
     if not dynamic:
         return torch.export.export(part.module, (torch.zeros(1, 3, *size),))
     # Its values are not computed, but sizes that are special (one window, whole windows) would be taken as given.

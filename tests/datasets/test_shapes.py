@@ -222,9 +222,7 @@ def test_a_folder_of_something_else_is_never_touched(tmp_path, overwrite):
 @pytest.mark.parametrize(
     'args, message',
     [
-        ('--size 0', 'size is 0'),
         ('--size 64x31', 'size is 31'),
-        ('--size 10by10', "--size is '10by10'"),
         ('--train -1', 'train is -1'),
         ('--val 0', 'val is 0'),
         ('--seed -1', 'seed is -1'),

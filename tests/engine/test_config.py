@@ -7,7 +7,7 @@ import re
 import pytest
 from runs import ROOT
 
-from mlp_dense.engine.config import load_config
+from mlp_dense.engine.config import load_config, parse_value
 from mlp_dense.errors import UserError
 
 UPERNET = str(ROOT / 'configs/upernet_cyclemlp_b2_ade20k.py')
@@ -32,9 +32,14 @@ def test_data_root_moves_every_folder_and_annotation_file(path, places):
         ('batch_size', 1, 'did you mean train_dataloader.batch_size or'),
         ('train_dataloader.dataset.pipeline.99.prob', 1, 'a list with the indices 0 to 6'),
         ('model.backbone.arch.dims', 1, "model.backbone.arch is 'b2' and has no keys"),
-        ('optimizer.lr', 1, 'has no effect: optimizer is a variable of the config file'),
-        ('optimizer.lr', 1, 'set optim_wrapper.optimizer.lr'),
-        ('crop_size', (64, 64), 'set train_dataloader.dataset.pipeline.3.crop_size'),
+        ('+model.backbone.arch.dims', 1, "model.backbone.arch is 'b2' and has no keys"),
+        ('optimizer.lr', 1, 'optimizer is a variable of the config file'),
+        ('optimizer.lr', 1, 'did you mean optim_wrapper.optimizer.lr?'),
+        ('crop_size', (64, 64), 'did you mean train_dataloader.dataset.pipeline.3.crop_size?'),
+        ('find_unused_parameters', True, 'with + before the key it is set all the same'),
+        ('model.test_cfg.crop_size', (512, 512), 'did you mean train_dataloader.dataset.pipeline.3.crop_size'),
+        ('train_dataloader.dataset.drop_last', True, 'nothing reads drop_last in train_dataloader.dataset'),
+        ('optim_wrapper.dtype', 'bfloat16', 'nothing reads dtype in optim_wrapper'),
         ('optim_wrapper.optimizer.lr', 'fast', 'is a number in the config'),
         ('model.backbone', 5, 'is a group of keys in the config'),
         ('model.backbone.type', 'CycleMPL', 'mmseg knows nothing of this name'),
@@ -42,7 +47,7 @@ def test_data_root_moves_every_folder_and_annotation_file(path, places):
     ],
 )
 def test_an_option_that_nothing_reads_is_refused(key, value, told):
-    with pytest.raises(UserError, match=re.escape(f'option {key}')) as error:
+    with pytest.raises(UserError, match=re.escape(f'option {key.removeprefix("+")}')) as error:
         load_config(UPERNET, {key: value})
     assert told in str(error.value)
     assert '\n' not in str(error.value)
@@ -56,9 +61,10 @@ def test_an_option_that_nothing_reads_is_refused(key, value, told):
         ('model.backbone.init_cfg', None),
         ('model.decode_head.loss_decode.avg_non_ignore', True),
         ('model.decode_head.ignore_index', 0),  # an argument of the parent class
-        ('model.test_cfg.crop_size', (512, 512)),
-        ('optim_wrapper.clip_grad.max_norm', 1.0),  # the config has clip_grad=None or none at all
-        ('optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult', 10.0),
+        ('model.test_cfg.mode', 'slide'),
+        ('optim_wrapper.clip_grad.max_norm', 1.0),  # an argument that the config does not have
+        ('optim_wrapper.paramwise_cfg.custom_keys.norm.decay_mult', 0.1),
+        ('tta_pipeline.1.transforms.0.0.scale_factor', 0.25),
         ('train_dataloader.drop_last', True),
         ('train_dataloader.dataset.indices', 4),
         ('train_dataloader.dataset.pipeline.4.prob', 0.0),
@@ -74,7 +80,89 @@ def test_an_option_that_something_reads_is_taken(key, value):
     assert node == value
 
 
-def test_options_are_applied_in_order():
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('find_unused_parameters', True),
+        ('model.test_cfg.crop_size', (512, 512)),
+        ('optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult', 10.0),
+        ('default_hooks.checkpoint.priority', 'LOW'),
+        ('model.backbone.init_cfg.nested.deeper', 1),
+        ('train_cfg.max_iters', 2),  # nothing new
+        ('optimizer.lr', 1.0),
+    ],
+)
+def test_a_plus_sets_any_key(key, value):
+    node = load_config(UPERNET, {f'+{key}': value})
+    for name in key.split('.'):
+        node = node[name]
+    assert node == value
+
+
+@pytest.mark.parametrize(
+    ('text', 'old', 'value'),
+    [
+        ('5', None, 5),
+        ('1e-4', 0.1, 1e-4),
+        ('true', False, True),
+        ('False', None, False),
+        ('None', 'text', None),
+        ('b2', None, 'b2'),
+        ('/a/my data,v2', '/b', '/a/my data,v2'),
+        ('/a/my data,v2', None, '/a/my data,v2'),
+        ('/a/(old) b', '/b', '/a/(old) b'),
+        ('/a (1', None, '/a (1'),
+        ("/a/the boys'", None, "/a/the boys'"),
+        ('1,2', 'text', '1,2'),
+        ('1,2', None, [1, 2]),
+        ('512,512', (64, 64), [512, 512]),
+        ('bbox,segm', ['bbox'], ['bbox', 'segm']),
+        ('bbox,segm', 'bbox', 'bbox,segm'),
+        ('segm', ['bbox'], 'segm'),
+        ('[bbox, segm]', 'bbox', ['bbox', 'segm']),
+        ('(64, 96)', None, (64, 96)),
+        ('(64,)', None, (64,)),
+        ('[]', [1], []),
+        ('[(1,2),(3,4)]', None, [(1, 2), (3, 4)]),
+        ('(1,2),(3,4)', [], [(1, 2), (3, 4)]),
+        ('[/a b/c (1), /d]', None, ['/a b/c (1)', '/d']),
+        ("'[1,2]'", None, [1, 2]),
+        ('', 'text', ''),
+    ],
+)
+def test_a_value_arrives_as_typed(text, old, value):
+    read = parse_value(text, old)
+    assert read == value
+    assert type(read) is type(value)
+
+
+@pytest.mark.parametrize('text', ['[64', '(64,(1,2)', '[(1]', '[1,2', '[1]]'])
+def test_brackets_must_match(text):
+    with pytest.raises(UserError, match=re.escape(f'option model.test_cfg.mode={text}: the brackets do not match')):
+        load_config(UPERNET, [('model.test_cfg.mode', text)])
+
+
+def test_a_path_with_spaces_and_commas_reaches_every_dataset():
+    root = '/a/my data,v2'
+    cfg = load_config(UPERNET, [('data_root', root), ('load_from', f'{root}/x, y.pth')])
+    assert {cfg[f'{split}_dataloader'].dataset.data_root for split in ('train', 'val', 'test')} == {root}
+    assert (cfg.data_root, cfg.load_from) == (root, f'{root}/x, y.pth')
+    cfg = load_config(RETINANET, [('data_root', '2024')])
+    assert cfg.test_evaluator.ann_file == '2024/annotations/instances_val2017.json'
+
+
+def test_a_config_without_a_data_root_says_which_key_has_it(tmp_path):
+    path = tmp_path / 'own.py'
+    path.write_text(
+        "train_dataloader = dict(dataset=dict(type='BaseDataset', data_root='/a'))\ndefault_scope = 'mmengine'"
+    )
+    with pytest.raises(
+        UserError, match=r'nothing reads data_root in the config; did you mean train_dataloader.dataset.d'
+    ):
+        load_config(str(path), {'data_root': '/b'})
+
+
+def test_options_are_applied_in_the_order_typed():
     options = {'train_cfg.type': 'EpochBasedTrainLoop', 'train_cfg.max_epochs': 3}
     assert load_config(UPERNET, options).train_cfg.max_epochs == 3
     with pytest.raises(UserError, match='max_epochs'):

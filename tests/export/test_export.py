@@ -155,7 +155,7 @@ def close(got, expected):
 def test_segmentor_gives_its_own_logits_at_any_size(model_of, tmp_path, capsys):
     config, checkpoint, model = model_of('upernet', TWO_LEVELS)
     out = tmp_path / 'net.onnx'
-    args = [str(config), str(checkpoint), '--size', '96x160', '--dynamic', '--verify', '--out', str(out)]
+    args = [str(config), str(checkpoint), '--size', '160x96', '--dynamic', '--verify', '--out', str(out)]
     assert tool.main(args) == 0
     printed = capsys.readouterr().out
     for shape in ('1x3x96x160', '2x3x133x235'):
@@ -173,7 +173,7 @@ def test_segmentor_gives_its_own_logits_at_any_size(model_of, tmp_path, capsys):
 
 def test_detector_gives_its_heads_raw_maps(model_of):
     config, checkpoint, model = model_of('retinanet')
-    done = run_tool('export', config, checkpoint, '--size', '64x96', '--verify')
+    done = run_tool('export', config, checkpoint, '--size', '96x64', '--verify')
     assert done.code == 0, done.tail
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
@@ -186,7 +186,7 @@ def test_detector_gives_its_heads_raw_maps(model_of):
 def test_two_stage_detector_gives_neck_and_rpn_maps(model_of, tmp_path):
     config, checkpoint, model = model_of('mask_rcnn')
     out = tmp_path / 'net.onnx'
-    assert tool.main([str(config), str(checkpoint), '--size', '96x64', '--out', str(out)]) == 0
+    assert tool.main([str(config), str(checkpoint), '--size', '64x96', '--out', str(out)]) == 0
     image = torch.randn(1, 3, 96, 64)
     with torch.no_grad():
         features = model.extract_feat(image)
@@ -209,7 +209,7 @@ def test_every_fixed_size_gets_a_file_and_all_dynamic_ones_one():
 
 def test_an_inexact_file_is_not_written(model_of, tmp_path, monkeypatch, capsys):
     config, checkpoint, _ = model_of('semfpn')
-    monkeypatch.setattr(tool, 'TOLERANCE', 0.0)
+    monkeypatch.setattr(export, 'TOLERANCE', 0.0)
     flags = ('--backbone', '--size', '64x64', '--verify', '--out', str(tmp_path / 'net.onnx'))
     assert tool.main([str(config), str(checkpoint), *flags]) == 2
     assert 'is above 0; nothing was written' in capsys.readouterr().err
@@ -235,8 +235,8 @@ def test_wrong_arguments_are_told_in_one_line(model_of, exportable, tmp_path, mo
         ((config, tmp_path / 'none.pth', *size), 'none.pth does not exist'),
         ((config, tmp_path / 'other.pth', *size), 'other.pth does not fit this config: '),
         ((config, tmp_path / 'other.pth', *size, '--backbone'), 'not a checkpoint of this model'),
-        ((config, checkpoint, '--size', '2x64'), '--size 2x64: CycleMLP-own: an image of (2, 64) pixels'),
-        ((config, checkpoint, '--size', '16x64', '--dynamic'), '--size 16x64: with --dynamic, sides from 32 pixels'),
+        ((config, checkpoint, '--size', '64x2'), '--size 64x2: CycleMLP-own: an image of (2, 64) pixels'),
+        ((config, checkpoint, '--size', '64x16', '--dynamic'), '--size 64x16: with --dynamic, sides from 32 pixels'),
     ]:
         assert tool.main([str(arg) for arg in args]) == 2
         lines = capsys.readouterr().err.splitlines()
@@ -246,5 +246,5 @@ def test_wrong_arguments_are_told_in_one_line(model_of, exportable, tmp_path, mo
     assert tool.main([str(config), str(checkpoint), *size]) == 2
     assert 'pip install onnx onnxscript' in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        tool.parse_args([str(config), str(checkpoint), '--size', '512'])
-    assert "'512' is not HxW" in capsys.readouterr().err
+        tool.parse_args([str(config), str(checkpoint), '--size', '512x'])
+    assert "'512x' is no size; give WIDTHxHEIGHT" in capsys.readouterr().err

@@ -205,7 +205,7 @@ def test_a_video_that_cannot_be_read_is_skipped(pixels, tmp_path, capfd):
     [
         ({'config': 'configs/none.py'}, '', 'config configs/none.py does not exist'),
         ({'checkpoint': 'none.pth'}, '', 'checkpoint none.pth does not exist'),
-        ({'checkpoint': 'setup.py'}, '', 'checkpoint setup.py is not a complete PyTorch file'),
+        ({'checkpoint': 'pyproject.toml'}, '', 'checkpoint pyproject.toml is not a complete PyTorch file'),
         ({'config': 'configs/semfpn_cyclemlp_shapes.py'}, '', 'does not fit config configs/semfpn_cyclemlp_shapes.py'),
         ({'images': '{images}/*.bmp'}, '', 'stand for no image and no video'),
         ({}, '--device nonsense', 'device nonsense cannot be used'),
@@ -214,7 +214,7 @@ def test_a_video_that_cannot_be_read_is_skipped(pixels, tmp_path, capfd):
         ({}, '--tile 64x31', 'tile 64x31 is too small'),
         ({}, '--batch-size 0', 'batch size 0 must be 1 or more'),
         ({}, '--json', '--labels writes'),
-        ({}, '--out-dir setup.py', 'cannot make folder setup.py'),
+        ({}, '--out-dir pyproject.toml', 'cannot make folder pyproject.toml'),
         ({}, '--cfg-options model.backbone.token_grip=window', 'model.backbone'),
     ],
 )
@@ -242,5 +242,5 @@ def test_below_the_score_nothing_is_drawn(shapes, checkpoint, tmp_path, capfd):
 
 def test_bad_arguments_end_in_a_usage_error(capsys):
     with pytest.raises(SystemExit, match='2'):
-        run('config', 'checkpoint', 'image', '--tile', '512')
-    assert "'512' is not of the form WIDTHxHEIGHT" in capsys.readouterr().err
+        run('config', 'checkpoint', 'image', '--tile', '512x')
+    assert "'512x' is no size; give WIDTHxHEIGHT" in capsys.readouterr().err

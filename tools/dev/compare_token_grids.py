@@ -20,14 +20,8 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
-from mlp_dense.engine.runner import read_config, test
-from mlp_dense.errors import UserError, user_errors
-from mlp_dense.layers import TOKEN_GRIDS
-
-FAMILIES = {'cyclemlp': 'CycleMLP', 'vip': 'VisionPermutator', 'dynamixer': 'DynaMixer', 'raftmlp': 'RaftMLP'}
-FAMILIES['mlpmixer'] = 'MLPMixer'
-TRAINED = '160 x 160'
-SIZES = {TRAINED: (1.0, 1.0), '240 x 240': (1.5, 1.5), '160 x 240': (1.5, 1.0)}  # name -> factors (width, height)
+TRAINED = '160x160'
+SIZES = {TRAINED: (1.0, 1.0), '240x240': (1.5, 1.5), '240x160': (1.5, 1.0)}  # width x height -> factors of both
 ANY = '-'  # where the way makes no difference
 
 
@@ -40,20 +34,33 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def types() -> dict[str, type]:
+    """Return the class of every family by the family's part in the names of configs."""
+    import mlp_dense  # noqa: F401  registers the families
+    from mlp_dense.backbones._paper import families
+
+    return {family.paper.prefix: family for family in families()}
+
+
 def ways_of(family: str, size: str) -> tuple[str, ...]:
-    """Values of ``token_grid`` that differ; CycleMLP is tied to no grid."""
-    return (ANY,) if family == 'cyclemlp' or size == TRAINED else TOKEN_GRIDS
+    """Name the values of ``token_grid`` that differ: one where the size is the grid's, or the family has no grid."""
+    from mlp_dense.backbones._grid_pyramid import GridPyramidMLP
+    from mlp_dense.layers import TOKEN_GRIDS
+
+    return TOKEN_GRIDS if issubclass(types()[family], GridPyramidMLP) and size != TRAINED else (ANY,)
 
 
 def runs(args: argparse.Namespace) -> Iterator[tuple[str, int, str, str]]:
     """Family, seed, way and size of every result."""
-    for seed, family in product(args.seeds, FAMILIES):
+    for seed, family in product(args.seeds, types()):
         for size in SIZES:
             yield from ((family, seed, way, size) for way in ways_of(family, size))
 
 
 def train(args: argparse.Namespace, family: str, seed: int) -> Path:
-    """The checkpoint of one training, made now if it is not there."""
+    """Return the checkpoint of one training, which is made now if it is not there."""
+    from mlp_dense.errors import UserError
+
     folder = args.work_dir / f'{family}_{args.iters}_{seed}'
     checkpoint = folder / f'iter_{args.iters}.pth'
     if not checkpoint.exists():
@@ -61,15 +68,17 @@ def train(args: argparse.Namespace, family: str, seed: int) -> Path:
         options = (*options, f'default_hooks.checkpoint.interval={args.iters}')
         config = f'configs/upernet_{family}_shapes.py'
         command = ('--work-dir', str(folder), '--seed', str(seed), '--no-validate', '--cfg-options')
-        run = [sys.executable, 'tools/train.py', config, *command, *options]
-        print(f'\n$ {" ".join(run)}', flush=True)
-        if subprocess.run(run).returncode:
+        training = [sys.executable, 'tools/train.py', config, *command, *options]
+        print(f'\n$ {" ".join(training)}', flush=True)
+        if subprocess.run(training).returncode:
             raise UserError(f'training {family} failed; see the message above. Results so far are kept')
     return checkpoint
 
 
 def measure(checkpoint: Path, family: str, way: str, size: str) -> float:
-    """mIoU of a checkpoint with one way at one size."""
+    """Test a checkpoint with one way at one size and return its mIoU."""
+    from mlp_dense.engine.runner import read_config, test
+
     width, height = SIZES[size]
     options = {'test_dataloader.dataset.pipeline.1.scale_factor': (width, height)}
     if way != ANY:
@@ -82,7 +91,7 @@ def measure(checkpoint: Path, family: str, way: str, size: str) -> float:
 def markdown(results: dict[str, float], args: argparse.Namespace) -> str:
     """Mean and spread (largest minus smallest) over the seeds that are there."""
     lines = [f'| family | token_grid | {" | ".join(SIZES)} | seeds |', f'|---|---|{"---:|" * len(SIZES)}---:|']
-    for family in FAMILIES:
+    for family, cls in types().items():
         for way in ways_of(family, ''):
             cells, count = [], 0
             for size in SIZES:
@@ -92,7 +101,7 @@ def markdown(results: dict[str, float], args: argparse.Namespace) -> str:
                 count = max(count, len(values))
                 spread = max(values) - min(values) if values else 0
                 cells.append(f'{statistics.mean(values):.1f} ({spread:.1f})' if values else 'not measured')
-            lines.append(f'| {FAMILIES[family]} | {way} | {" | ".join(cells)} | {count} |')
+            lines.append(f'| {cls.__name__} | {way} | {" | ".join(cells)} | {count} |')
     return '\n'.join(lines)
 
 
@@ -104,9 +113,7 @@ def read_results(file: Path) -> dict[str, float]:
     return json.loads(file.read_text()) if file.exists() else {}
 
 
-@user_errors
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> int:
     file = args.work_dir / 'results.json'
     if not args.markdown:
         args.work_dir.mkdir(parents=True, exist_ok=True)
@@ -117,6 +124,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 file.write_text(json.dumps({**read_results(file), key: value}, indent=1))
     print(markdown(read_results(file), args))
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    from mlp_dense.errors import user_errors  # after parsing: it imports the libraries, which takes seconds
+
+    return user_errors(run)(args)
 
 
 if __name__ == '__main__':

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from matplotlib.figure import Figure
-
-from mlp_dense.layers import on_axis
-from mlp_dense.ops import channel_shifts, cycle_fc
+if TYPE_CHECKING:  # the libraries are imported after parsing, which takes seconds
+    import torch
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY, LIGHT = '#2563eb', '#ea580c', '#9ca3af', '#eef2f7'
 CHANNELS, LENGTH, CELLS = 9, 3, 7
@@ -44,6 +42,11 @@ def _square(x: float, y: float, color: str) -> Any:
 
 def cycle_fc_figure() -> Figure:
     """Which cell each channel reads for one output cell: a linear map, and Cycle FC along the width and the height."""
+    import torch
+    from matplotlib.figure import Figure
+
+    from mlp_dense.ops import channel_shifts, cycle_fc
+
     figure = Figure(figsize=(11, 3.9), layout='constrained')
     panels = figure.subplots(1, 3)
     centre, size = CELLS // 2, (1, CELLS, CELLS, CHANNELS)
@@ -70,6 +73,8 @@ def cycle_fc_figure() -> Figure:
 
 def any_size_figure() -> Figure:
     """What a mixer made for 8 cells does to 12: how much each output cell takes from each input cell."""
+    from matplotlib.figure import Figure
+
     length, size = 8, 12
     figure = Figure(figsize=(11, 4.0), layout='constrained')
     titles = {
@@ -90,6 +95,9 @@ def any_size_figure() -> Figure:
 
 def response(size: int, length: int, how: str) -> torch.Tensor:
     """``(size, size)``: row ``i`` says what output cell ``i`` takes from each input cell, for a mixer that averages."""
+    import torch
+
+    from mlp_dense.layers import on_axis
 
     def mean(line: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
         return line.mean(2, keepdim=True).expand_as(line)
@@ -98,7 +106,7 @@ def response(size: int, length: int, how: str) -> torch.Tensor:
     return on_axis(mean, impulses, 2, length, how)[:, 0, :, 0].T
 
 
-FIGURES: dict[str, Callable[[], Figure]] = {'cycle_fc.png': cycle_fc_figure, 'any_size.png': any_size_figure}
+FIGURES = {'cycle_fc.png': cycle_fc_figure, 'any_size.png': any_size_figure}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
