@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from mmengine.registry import MODELS
+from released.mlpmixer import mlpmixer
+from released.raftmlp import raftmlp
+from released.smlpnet import smlpnet
+from released.vip import dynamixer, permutator
 from torch import nn
 
 import mlp_dense  # noqa: F401  registers the backbones
@@ -20,6 +25,10 @@ class Family(NamedTuple):
     """Further arguments that go with the arch."""
     constant_drop_path: bool = False
     """Whether the released code gives every block the full rate."""
+    released: Callable[..., Any] | None = None
+    """Arch, ``img_size`` and dtype -> a released state dict, and image -> (stage outputs, logits), for fixed grids."""
+    sizes: dict[str, tuple[int, float]] = {}
+    """Parameters and GMACs of the classifiers at 224 by arch, measured on the authors' code."""
 
     def build(self, **options: Any) -> nn.Module:
         return MODELS.build({'type': self.type, 'arch': self.tiny, **self.options, **options})
@@ -37,8 +46,22 @@ FAMILIES = [
         {**TWO_STAGE, 'dims': (32, 16, 16, 16), 'segments': (16, 8, 8, 8)},
         (4, 8, 8, 8),
         {'img_size': 64},
+        released=permutator,
+        sizes={
+            's14': (29_892_904, 6.856),
+            's7': (25_114_984, 6.902),
+            'm7': (55_272_488, 16.284),
+            'l7': (87_784_936, 24.340),
+        },
     ),
-    Family('DynaMixer', {**TWO_STAGE, 'heads': (2, 4, 4, 4), 'reduced': (2, 3, 2, 2)}, (4, 8, 8, 8), {'img_size': 64}),
+    Family(
+        'DynaMixer',
+        {**TWO_STAGE, 'heads': (2, 4, 4, 4), 'reduced': (2, 3, 2, 2)},
+        (4, 8, 8, 8),
+        {'img_size': 64},
+        released=dynamixer,
+        sizes={'s': (26_265_960, 7.302), 'm': (57_128_264, 16.981), 'l': (97_818_088, 27.343)},
+    ),
     Family(
         'RaftMLP',
         {
@@ -51,6 +74,8 @@ FAMILIES = [
         (4, 8, 16, 32),
         {'img_size': 64},
         constant_drop_path=True,
+        released=raftmlp,
+        sizes={'s': (9_868_768, 2.087), 'm': (21_413_632, 4.267), 'l': (36_184_672, 6.544)},
     ),
     Family(
         'MLPMixer',
@@ -58,5 +83,22 @@ FAMILIES = [
         (8, 8, 8, 8),
         {'img_size': 64},
         constant_drop_path=True,
+        released=mlpmixer,
+        sizes={
+            's32': (19_104_624, 1.002),
+            's16': (18_528_264, 3.777),
+            'b32': (60_293_428, 3.238),
+            'b16': (59_880_472, 12.602),
+            'l32': (206_939_264, 11.253),
+            'l16': (208_196_168, 44.548),
+        },
+    ),
+    Family(
+        'SMLPNet',
+        {'dims': (8, 12, 16, 20), 'depths': (1, 2, 1, 2), 'mlp_ratios': (3, 3, 3, 3)},
+        (4, 8, 16, 32),
+        {'img_size': 64},
+        released=smlpnet,
+        sizes={'t': (24_123_584, 4.989), 's': (48_558_136, 10.312), 'b': (65_880_408, 13.987)},
     ),
 ]

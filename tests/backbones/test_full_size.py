@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from families import FAMILIES
 
 EVERY = [(family.type, arch) for family in FAMILIES for arch in MODELS.get(family.type).archs]
-SMALLEST = {'CycleMLP': 'b1', 'VisionPermutator': 's7', 'DynaMixer': 's', 'RaftMLP': 's', 'MLPMixer': 's16'}
+SMALLEST = {family.type: next(iter(MODELS.get(family.type).archs)) for family in FAMILIES}
 
 
 def build(type_: str, arch: str) -> torch.nn.Module:
@@ -21,6 +21,9 @@ def build(type_: str, arch: str) -> torch.nn.Module:
             torch.nn.init.ones_(parameter)
         else:
             torch.nn.init.uniform_(parameter, -0.03, 0.03, generator=generator)
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.reset_running_stats()
     return model
 
 

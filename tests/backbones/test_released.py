@@ -136,7 +136,7 @@ def test_mixing_weights_of_another_grid_load_resampled_when_asked_for(family, si
     torch.save(dict(released(family, torch.float64)[0]), tmp_path / 'grid64.pth')
     torch.save(load(128, 'grid64.pth').state_dict(), tmp_path / 'grid128.pth')  # smooth weights, which resample well
     coarse, fine = load(128, 'grid128.pth'), load(size, 'grid128.pth')
-    step, dim = family.tiny['strides'][0], family.tiny['dims'][0]
+    step, dim = family.strides[0], family.tiny['dims'][0]
     maps = [
         torch.nn.functional.interpolate(smooth, (edge // step, edge // step), mode='bilinear', antialias=True)
         for smooth in [torch.nn.functional.interpolate(torch.randn(1, dim, 3, 3).double(), (64, 64), mode='bicubic')]

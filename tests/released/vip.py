@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 import torch
@@ -61,7 +63,7 @@ def run(state: State, arch: dict[str, Any], image: Tensor, mix: Callable[..., Te
 
 
 def permutator(
-    arch: dict[str, Any], dtype: torch.dtype
+    arch: dict[str, Any], size: int, dtype: torch.dtype
 ) -> tuple[State, Callable[[Tensor], tuple[list[Tensor], Tensor]]]:
     def put(state: State, name: str, stage: int) -> None:
         for axis in 'hw':
@@ -69,8 +71,8 @@ def permutator(
 
     def mix(state: State, name: str, axis: str, stage: int, x: Tensor) -> Tensor:
         segments = arch['segments'][stage]
-        size, part = x.shape[1], x.shape[3] // segments
-        weight = state[f'{name}.mlp_{axis}.weight'].view(size, part, size, part)  # to (y, s), from (y, s)
+        length, part = x.shape[1], x.shape[3] // segments
+        weight = state[f'{name}.mlp_{axis}.weight'].view(length, part, length, part)  # to (y, s), from (y, s)
         split = x.view(*x.shape[:3], segments, part)  # channel k = d * S + s
         return torch.einsum('tzys,byxds->btxdz', weight, split).reshape(x.shape)
 
@@ -79,11 +81,13 @@ def permutator(
 
 
 def dynamixer(
-    arch: dict[str, Any], dtype: torch.dtype
+    arch: dict[str, Any], size: int, dtype: torch.dtype
 ) -> tuple[State, Callable[[Tensor], tuple[list[Tensor], Tensor]]]:
+    lengths = [size // stride for stride in accumulate(arch['strides'], mul)]
+
     def put(state: State, name: str, stage: int) -> None:
         dim, heads, reduced = arch['dims'][stage], arch['heads'][stage], arch['reduced'][stage]
-        length = arch['lengths'][stage]
+        length = lengths[stage]
         for axis in 'hw':
             state.put(f'{name}.mix_{axis}.out', dim, dim)
             state.put(f'{name}.mix_{axis}.compress', heads * reduced, dim)
