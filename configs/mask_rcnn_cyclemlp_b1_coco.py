@@ -1,6 +1,7 @@
 _base_ = ['./_base_/mask_rcnn_coco.py']
 model = dict(
     backbone=dict(
+        type='CycleMLP',
         arch='b1',
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/CycleMLP_B1.pth'),
     ),

@@ -2,7 +2,7 @@
 _base_ = ['./_base_/shapes_detection.py', './_base_/mask_rcnn_light.py']
 arch = dict(dims=[32, 64, 128, 192], depths=[2, 2, 2, 2], mlp_ratios=[4, 4, 4, 4])
 model = dict(
-    backbone=dict(_delete_=True, type='CycleMLP', arch=arch, fork_feat=True),
+    backbone=dict(type='CycleMLP', arch=arch),
     neck=dict(in_channels=[32, 64, 128, 192]),
 )
 val_evaluator = dict(metric=['bbox', 'segm'])

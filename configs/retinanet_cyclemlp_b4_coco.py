@@ -1,6 +1,7 @@
 _base_ = ['./_base_/retinanet_coco.py']
 model = dict(
     backbone=dict(
+        type='CycleMLP',
         arch='b4',
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/CycleMLP_B4.pth'),
     ),

@@ -1,6 +1,7 @@
 _base_ = ['./_base_/retinanet_coco.py']
 model = dict(
     backbone=dict(
+        type='CycleMLP',
         arch='b5',
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/CycleMLP_B5.pth'),
     ),

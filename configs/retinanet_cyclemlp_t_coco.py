@@ -1,6 +1,6 @@
 # A reconstruction: no released file fits it, so it starts from random weights.
 _base_ = ['./_base_/retinanet_coco.py']
 model = dict(
-    backbone=dict(arch='t'),
+    backbone=dict(type='CycleMLP', arch='t'),
     neck=dict(in_channels=[192, 384, 768]),
 )

@@ -1,20 +1,11 @@
 _base_ = ['./_base_/retinanet_coco.py']
-in_channels, in_strides = [768, 768, 768], [16, 16, 16]
 model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
     backbone=dict(
-        _delete_=True,
         type='MLPMixer',
         arch='b16',
-        fork_feat=True,
-        out_indices=(5, 8, 11),
         gelu='tanh',
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/Mixer-B_16.npz'),
     ),
-    neck=[
-        dict(type='StridePyramid', in_channels=in_channels, in_strides=in_strides, out_strides=[8, 16, 32]),
-        dict(
-            type='FPN', in_channels=in_channels, out_channels=256, start_level=0, add_extra_convs='on_input', num_outs=5
-        ),
-    ],
+    neck=dict(in_channels=[768, 768, 768]),
 )

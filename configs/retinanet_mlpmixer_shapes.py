@@ -1,11 +1,7 @@
 # RetinaNet with a small MLP-Mixer of our own sizes (no paper has it), with the grids of 160 pixels, for CPU.
-_base_ = ['./retinanet_cyclemlp_shapes.py']
-arch = dict(dims=[128] * 10, depths=[1] * 10, mlp_ratios=[4] * 10, strides=[8] + [1] * 9)
-in_channels, in_strides = [128, 128, 128], [8, 8, 8]
+_base_ = ['./_base_/shapes_detection.py', './_base_/retinanet_light.py']
+arch = dict(dims=[128] * 4, depths=[2, 3, 2, 3], mlp_ratios=[4] * 4, strides=[8, 1, 1, 1])
 model = dict(
-    backbone=dict(_delete_=True, type='MLPMixer', arch=arch, img_size=160, fork_feat=True, out_indices=(4, 6, 9)),
-    neck=[
-        dict(type='StridePyramid', in_channels=in_channels, in_strides=in_strides, out_strides=[8, 16, 32]),
-        dict(type='FPN', in_channels=in_channels, out_channels=64, num_outs=3, norm_cfg=dict(type='GN', num_groups=16)),
-    ],
+    backbone=dict(type='MLPMixer', arch=arch, img_size=160),
+    neck=dict(in_channels=[128, 128, 128]),
 )

@@ -3,6 +3,6 @@
 # The authors link no weights, so it starts from random ones.
 _base_ = ['./_base_/retinanet_coco.py']
 model = dict(
-    backbone=dict(_delete_=True, type='RaftMLP', arch='l', fork_feat=True, out_indices=(1, 2, 3), drop_path_rate=0.0),
+    backbone=dict(type='RaftMLP', arch='l'),
     neck=dict(in_channels=[192, 512, 1024]),
 )

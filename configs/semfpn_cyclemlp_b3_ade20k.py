@@ -1,6 +1,7 @@
 _base_ = ['./_base_/semfpn_ade20k.py']
 model = dict(
     backbone=dict(
+        type='CycleMLP',
         arch='b3',
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/CycleMLP_B3.pth'),
     ),

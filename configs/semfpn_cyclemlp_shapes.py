@@ -1,10 +1,7 @@
 # Semantic FPN with a small CycleMLP of our own sizes (no paper has it) and a light head, for CPU.
-_base_ = ['./_base_/shapes_segmentation.py', f'{__import__("mmseg").__path__[0]}/.mim/configs/_base_/models/fpn_r50.py']
+_base_ = ['./_base_/shapes_segmentation.py', './_base_/semfpn_light.py']
 arch = dict(dims=[32, 64, 128, 192], depths=[2, 2, 2, 2], mlp_ratios=[4, 4, 4, 4])
 model = dict(
-    data_preprocessor=dict(size=(160, 160)),
-    pretrained=None,
-    backbone=dict(_delete_=True, type='CycleMLP', arch=arch, fork_feat=True),
-    neck=dict(in_channels=[32, 64, 128, 192], out_channels=64),
-    decode_head=dict(in_channels=[64, 64, 64, 64], channels=64, num_classes=11),
+    backbone=dict(type='CycleMLP', arch=arch),
+    neck=dict(in_channels=[32, 64, 128, 192]),
 )

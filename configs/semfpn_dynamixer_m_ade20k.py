@@ -1,12 +1,7 @@
 # Drop path: arXiv:2201.12083v2 (ImageNet; none for dense tasks).
 # The authors link no weights, so it starts from random ones.
 _base_ = ['./_base_/semfpn_ade20k.py']
-in_channels, in_strides = [256, 256, 512, 512], [7, 7, 14, 14]
 model = dict(
-    data_preprocessor=dict(test_cfg=dict(size_divisor=32)),
-    backbone=dict(_delete_=True, type='DynaMixer', arch='m', fork_feat=True, drop_path_rate=0.1),
-    neck=[
-        dict(type='StridePyramid', in_channels=in_channels, in_strides=in_strides),
-        dict(type='FPN', in_channels=in_channels, out_channels=256, num_outs=4),
-    ],
+    backbone=dict(type='DynaMixer', arch='m', drop_path_rate=0.1),
+    neck=dict(in_channels=[256, 256, 512, 512]),
 )

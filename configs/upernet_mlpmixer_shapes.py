@@ -1,10 +1,8 @@
 # UperNet with a small MLP-Mixer of our own sizes (no paper has it), with the grids of 160 pixels, for CPU.
-_base_ = ['./upernet_cyclemlp_shapes.py']
-arch = dict(dims=[128] * 10, depths=[1] * 10, mlp_ratios=[4] * 10, strides=[8] + [1] * 9)
-in_channels, in_strides = [128, 128, 128, 128], [8, 8, 8, 8]
+_base_ = ['./_base_/shapes_segmentation.py', './_base_/upernet_light.py']
+arch = dict(dims=[128] * 4, depths=[2, 3, 2, 3], mlp_ratios=[4] * 4, strides=[8, 1, 1, 1])
 model = dict(
-    backbone=dict(_delete_=True, type='MLPMixer', arch=arch, img_size=160, fork_feat=True),
-    neck=dict(type='StridePyramid', in_channels=in_channels, in_strides=in_strides),
-    decode_head=dict(in_channels=in_channels),
+    backbone=dict(type='MLPMixer', arch=arch, img_size=160),
+    decode_head=dict(in_channels=[128, 128, 128, 128]),
     auxiliary_head=dict(in_channels=128),
 )

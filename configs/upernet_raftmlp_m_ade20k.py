@@ -2,7 +2,7 @@
 # The authors link no weights, so it starts from random ones.
 _base_ = ['./_base_/upernet_ade20k.py']
 model = dict(
-    backbone=dict(_delete_=True, type='RaftMLP', arch='m', fork_feat=True, drop_path_rate=0.0),
+    backbone=dict(type='RaftMLP', arch='m'),
     decode_head=dict(in_channels=[96, 192, 384, 768]),
     auxiliary_head=dict(in_channels=384),
 )

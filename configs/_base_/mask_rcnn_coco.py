@@ -9,9 +9,7 @@ _base_ = [
         for name in ('models/mask-rcnn_r50_fpn', 'datasets/coco_instance', 'schedules/schedule_1x', 'default_runtime')
     ),
 ]
-model = dict(
-    backbone=dict(_delete_=True, type='CycleMLP', fork_feat=True, out_indices=(0, 1, 2, 3), drop_path_rate=0.0)
-)
+model = dict(backbone=dict(_delete_=True, fork_feat=True, out_strides=(4, 8, 16, 32)))
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=1e-4, weight_decay=1e-4))
 visualizer = dict(vis_backends=_base_.curves)

@@ -3,6 +3,7 @@
 _base_ = [f'{__import__("mmdet").__path__[0]}/.mim/configs/_base_/models/mask-rcnn_r50_fpn.py']
 strides = [4, 8, 16, 32]
 model = dict(
+    backbone=dict(_delete_=True, fork_feat=True, out_strides=strides),
     neck=dict(out_channels=64, num_outs=4),
     rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[5], strides=strides)),
     roi_head=dict(

@@ -10,7 +10,7 @@ _base_ = [
 ]
 model = dict(
     # PVT's FPN starts at its second level, so the first one is not returned here.
-    backbone=dict(_delete_=True, type='CycleMLP', fork_feat=True, out_indices=(1, 2, 3), drop_path_rate=0.0),
+    backbone=dict(_delete_=True, fork_feat=True, out_indices=(1, 2, 3), out_strides=(8, 16, 32)),
     neck=dict(start_level=0, add_extra_convs='on_input', num_outs=5),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -3,6 +3,7 @@
 _base_ = [f'{__import__("mmdet").__path__[0]}/.mim/configs/_base_/models/retinanet_r50_fpn.py']
 norm = dict(type='GN', num_groups=16)
 model = dict(
+    backbone=dict(_delete_=True, fork_feat=True, out_indices=(1, 2, 3), out_strides=(8, 16, 32)),
     neck=dict(out_channels=64, start_level=0, add_extra_convs=False, num_outs=3, norm_cfg=norm),
     bbox_head=dict(
         in_channels=64,

@@ -11,7 +11,7 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(size=(512, 512)),
     pretrained=None,
-    backbone=dict(_delete_=True, type='CycleMLP', fork_feat=True, out_indices=(0, 1, 2, 3), drop_path_rate=0.0),
+    backbone=dict(_delete_=True, fork_feat=True, out_strides=(4, 8, 16, 32)),
     decode_head=dict(num_classes=150),
 )
 test_pipeline = [

@@ -10,7 +10,7 @@ _base_ = [
 ]
 model = dict(
     data_preprocessor=dict(size=(512, 512)),
-    backbone=dict(_delete_=True, type='CycleMLP', fork_feat=True, out_indices=(0, 1, 2, 3)),
+    backbone=dict(_delete_=True, fork_feat=True, out_strides=(4, 8, 16, 32)),
     decode_head=dict(num_classes=150),
     auxiliary_head=dict(num_classes=150),
 )

@@ -6,6 +6,7 @@ any image size, dense form, input padded to whole patches.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -120,10 +121,15 @@ class MLPMixer(GridPyramidMLP):
         if any('/' in name for name in state):
             state = mixer_from_jax(state)
         names: Names = {r'^stem\.': 'patch_embed.', r'^blocks\.(\d+)\.': self._place_block}
-        per_block = 'network.0.0.norm1.weight' in state and 'network.0.1.norm1.weight' not in state
-        if per_block and len(self.stages[0].drop_paths) > 1:
+        blocks = [re.findall(r'^network\.(\d+)\.(\d+)\.', name) for name in state]
+        places = {(int(stage), int(block)) for ((stage, block),) in filter(None, blocks)}
+        if not any(block for _, block in places) and any(self._depth(stage) > 1 for stage, _ in places):
             names = {**names, r'^network\.(\d+)\.0\.': self._place_block, r'^norm(\d+)\.': self._place_norm}
         return rename(state, names)
+
+    def _depth(self, stage: int) -> float:
+        """The blocks of a stage; infinitely many of one that there is not."""
+        return len(self.stages[stage].drop_paths) if stage < len(self.stages) else math.inf
 
     def _places(self) -> list[tuple[int, int]]:
         """Stage, and number in it, of each block."""
