@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train with several processes on each machine: tools/dist_train.sh CONFIG NPROC [arguments of tools/train.py]
-# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT.
+# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT (or PORT).
 set -eu
 if [ $# -lt 2 ]; then
     echo "usage: $0 CONFIG NPROC [arguments of tools/train.py]" >&2
@@ -13,6 +13,6 @@ exec "${PYTHON:-python}" "$(dirname "$0")/_launch.py" \
     --nnodes "${NNODES:-1}" \
     --node_rank "${NODE_RANK:-0}" \
     --master_addr "${MASTER_ADDR:-127.0.0.1}" \
-    --master_port "${PORT:-29500}" \
+    --master_port "${MASTER_PORT:-${PORT:-29500}}" \
     --nproc_per_node "$NPROC" \
     "$(dirname "$0")/train.py" "$CONFIG" --launcher pytorch "$@"

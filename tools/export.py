@@ -26,10 +26,6 @@ from _arguments import Parser, add_config_options, parse_size, start
 SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
 
 
-Size = tuple[int, int]
-"""Width and height in pixels; the package takes them the other way round, as tensors have them."""
-
-
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument('config', help='config file that the checkpoint was trained with')
@@ -54,8 +50,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def targets(args: argparse.Namespace) -> dict[Size, Path]:
-    """Name the file of each size that is traced.
+def targets(args: argparse.Namespace) -> dict[tuple[int, int], Path]:
+    """Name the file of each size, (width, height), that is traced.
 
     Raises:
         UserError: a file exists, or has another suffix.
@@ -85,7 +81,7 @@ def check(data: bytes, part: Any, shapes: Sequence[tuple[int, ...]], path: Path)
             raise UserError(f'{path}: relative error {error:.1e} is above {TOLERANCE:g}; nothing was written')
 
 
-def shapes_to_check(size: Size, args: argparse.Namespace) -> Iterator[tuple[int, ...]]:
+def shapes_to_check(size: tuple[int, int], args: argparse.Namespace) -> Iterator[tuple[int, ...]]:
     """Yield ``(batch, 3, height, width)`` of every image that --verify draws for a file."""
     yield from ((1, 3, height, width) for width, height in (args.size if args.dynamic else [size]))
     if args.dynamic:
@@ -103,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     paths = targets(args)
     part = load_exportable(load_config(args.config, args.cfg_options), args.checkpoint, args.backbone)
     for size, path in paths.items():
-        program = trace(part, size[::-1], args.dynamic)
+        program = trace(part, size[::-1], args.dynamic)  # the package has (height, width), as tensors have
         sizes = f'any from {part.smallest}x{part.smallest}' if args.dynamic else f'{size[0]}x{size[1]}'
         data = {'onnx': to_onnx, 'torch-export': to_torch_export}[args.format](program, part, sizes)
         if args.verify:

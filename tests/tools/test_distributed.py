@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from pathlib import Path
@@ -169,6 +170,40 @@ def test_a_script_without_its_arguments_tells_the_usage(script):
     done = run_script('bash', f'tools/{script}.sh')
     assert done.code == 2
     assert done.output.startswith(f'usage: tools/{script}.sh ')
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """A program that prints its arguments, one a line, instead of python and of srun."""
+    for name in ('python', 'srun'):
+        (tmp_path / name).write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    return {'PYTHON': str(tmp_path / 'python'), 'PATH': f'{tmp_path}:{os.environ["PATH"]}'}
+
+
+@pytest.mark.parametrize('script, given', [('dist_train', ('c.py', 2)), ('dist_test', ('c.py', 'a b.pth', 2))])
+@pytest.mark.parametrize(
+    'ports, used',
+    [({}, '29500'), ({'PORT': '1'}, '1'), ({'MASTER_PORT': '2'}, '2'), ({'MASTER_PORT': '2', 'PORT': '1'}, '2')],
+)
+def test_the_port_is_master_port_or_port(script, given, ports, used, stand_in, monkeypatch):
+    for name in ('PORT', 'MASTER_PORT'):
+        monkeypatch.delenv(name, raising=False)
+    done = run_script('bash', f'tools/{script}.sh', *given, '--work-dir', 'my work', **stand_in, **ports)
+    passed = done.output.splitlines()
+    assert passed[passed.index('--master_port') + 1] == used
+    tool = passed.index(f'tools/{script.removeprefix("dist_")}.py')
+    expected = [*map(str, given[:-1]), '--launcher', 'pytorch', '--work-dir', 'my work']
+    assert passed[tool + 1 :] == expected
+    assert done.code == 0
+
+
+def test_slurm_passes_the_work_dir_on_as_an_option(stand_in):
+    args = ('part', 'name', 'c.py', '--work-dir', 'my work', '--amp')
+    done = run_script('bash', 'tools/slurm_train.sh', *args, **stand_in, GPUS='4', SRUN_ARGS='--time 1')
+    passed = done.output.splitlines()
+    assert {'--job-name=name', '--gres=gpu:4', '--ntasks=4', '--time', '1'} < set(passed[: passed.index('-u')])
+    assert passed[passed.index('-u') + 1 :] == ['tools/train.py', 'c.py', '--launcher', 'slurm', *args[3:]]
 
 
 def test_an_error_of_the_user_is_told_as_in_one_process(shapes, tmp_path):
