@@ -208,10 +208,3 @@ class PyramidMLP(ReleasedModel):
             if isinstance(module, _BatchNorm):
                 module.eval()
         return self
-
-    def is_optional_key(self, name: str) -> bool:
-        """Whether a file and the model may differ in this name: head, output norms, stages not built, constants."""
-        top, _, rest = name.partition('.')
-        if top == 'network':
-            return int(rest.partition('.')[0]) >= len(self.network) or super().is_optional_key(name)
-        return top == 'head' or (top.startswith('norm') and (top == 'norm' or top[4:].isdigit()))

@@ -22,10 +22,12 @@ class ReleasedModel(BaseModule):
     """
 
     arch_name: str
-    """For messages, e.g. ``CycleMLP-b2``."""
+    """The name for messages, e.g. ``CycleMLP-b2``."""
+    network: nn.ModuleList
+    """The stages and downsamplings that are built."""
     is_init: bool  # BaseModule's: whether init_weights has run
     released_constants: ClassVar[tuple[str, ...]] = ()
-    """Endings of released names that hold constants of the definition, which are not kept here."""
+    """The endings of released names that hold constants of the definition, which are not kept here."""
 
     def __init__(self, init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None):
         super().__init__(init_cfg)
@@ -40,8 +42,15 @@ class ReleasedModel(BaseModule):
         return dict(state)
 
     def is_optional_key(self, name: str) -> bool:
-        """Tell whether a file and the model may lack this name of each other."""
-        return bool(self.released_constants) and name.endswith(self.released_constants)
+        """Tell whether a file and the model may lack this name of each other.
+
+        That is so for the head, output norms, stages that are not built, and released constants.
+        """
+        top, _, rest = name.partition('.')
+        if top == 'network' and int(rest.partition('.')[0]) >= len(self.network):
+            return True
+        optional = top in ('head', 'norm') or (top.startswith('norm') and top[4:].isdigit())
+        return optional or (bool(self.released_constants) and name.endswith(self.released_constants))
 
     def init_weights(self) -> None:
         """Load the checkpoint of a ``Pretrained`` init_cfg strictly; other init_cfgs go to mmengine."""
@@ -100,9 +109,9 @@ class ReleasedModel(BaseModule):
 def _accept_released(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     """Let ``load_state_dict``, on the backbone or on any model around it, take the released layout too."""
     assert isinstance(module, ReleasedModel)
-    own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-    for key in own:
+    state = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    for key in state:
         del state_dict[prefix + key]
-    for key, value in module.from_released(own).items():
+    for key, value in module.from_released(state).items():
         if not (module.released_constants and key.endswith(module.released_constants)):
             state_dict[prefix + key] = value
