@@ -9,7 +9,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
 setup:  ## make .venv with the tested versions (PYTHON=python3.11 chooses the interpreter)
-	@$(PYTHON) tools/setup/setup_env.py
+	@$(PYTHON) -u tools/setup/setup_env.py
 
 test: setup  ## run the whole test suite, one process per core
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile

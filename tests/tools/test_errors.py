@@ -70,7 +70,7 @@ def test_what_training_lacks_is_told_in_one_line(args, told, shapes, checkpoint,
 
 
 def test_a_missing_checkpoint_or_a_file_of_another_kind(shapes, tmp_path):
-    for path, told in ((tmp_path / 'none.pth', 'does not exist'), (ROOT / 'setup.py', 'not a complete PyTorch file')):
+    for path, told in ((tmp_path / 'none.pth', 'does not exist'), (ROOT / 'pyproject.toml', 'not a complete PyTorch file')):
         done = run_tool('test', small_config('semfpn'), path, '--cfg-options', f'data_root={shapes}')
         assert f'checkpoint {path}' in done.error
         assert told in done.error
