@@ -1,4 +1,7 @@
-"""``python -m mlp_dense env``: versions, and whether operators and GPU work. Exit code 0 if what is installed works."""
+"""``python -m mlp_dense env``: versions, and whether operators and GPU work. Exit code 0 if what is installed works.
+
+Python imports the package, and with it PyTorch and timm, before it comes here, so that even ``--help`` takes seconds.
+"""
 
 from __future__ import annotations
 

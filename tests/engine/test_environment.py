@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import sys
 
+import mmcv.ops
 import pytest
 import torch
+from mmengine.registry import Registry
 from runs import run_script
 
 from mlp_dense.__main__ import main
 from mlp_dense.engine import environment
-from mlp_dense.engine.environment import Check, attempt
-from mlp_dense.ops import cycle_fc, cycle_mix
-
-
-@pytest.mark.parametrize(
-    ('name', 'run'),
-    [
-        ('cycle_fc', lambda: cycle_fc(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1), backend='none')),
-        ('cycle_mix', lambda: cycle_mix(*map(torch.zeros, [(1, 1, 1, 1), (1, 3, 1, 1), (1, 1)]), backend='none')),
-    ],
-)
-def test_backends_are_those_of_the_operators(name, run):
-    with pytest.raises(ValueError, match='choose ') as error:
-        run()
-    assert str(error.value).endswith(', '.join(map(repr, environment.BACKENDS[name])))
 
 
 @pytest.mark.slow
@@ -32,86 +19,85 @@ def test_here_everything_works():
     done = run_script(sys.executable, '-m', 'mlp_dense', 'env')
     assert done.code == 0, done.tail
     lines = done.output.splitlines()
-    state = {line[8:36].strip(): line[2:8].strip() for line in lines if line.startswith('  ')}
-    for name in ('Python', *environment.REQUIRED, *environment.OPTIONAL):
-        assert state[name] == 'ok', done.tail
-    expected = {
-        'torchvision nms',
-        'mmcv nms',
-        'mmcv deform_conv2d',
-        'cycle_fc native',
-        'cycle_fc reference',
-        'backbone',
-    }
-    assert {f'{name} on cpu' for name in expected} | {'CycleMLP in mmdet', 'CycleMLP in mmseg'} <= set(state)
+    state = {line[8:32].strip(): line[:8].strip() for line in lines}
+    packages = {*environment.REQUIRED, *environment.OPTIONAL}
+    probes = {'mmcv nms on cpu', 'CycleMLP on cpu', 'CycleMLP in mmdet', 'CycleMLP in mmseg'}
+    assert {name for name, word in state.items() if word == 'ok'} >= packages | probes, done.tail
     assert 'fails' not in state.values()
     assert any(torch.__version__ in line for line in lines)
+    assert {'Python', 'CUDA available'} <= {name for name, word in state.items() if not word}
     assert lines[-1] == 'Usable.'
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    """A report whose checks are those given; versions and tools take no time."""
+    """A function that replaces all checks by the given ones."""
 
-    def set_checks(*checks: Check) -> None:
-        monkeypatch.setattr(environment, 'tools', lambda: iter(()))
-        monkeypatch.setattr(environment, 'version_of', lambda name: '1.0')
-        monkeypatch.setattr(environment, 'checks', lambda: iter(checks))
+    def set_checks(versions, probes):
+        monkeypatch.setattr(environment, 'collect_env', lambda: {'GPU 0': 'fast', 'numpy_random_seed': 1})
+        monkeypatch.setattr(environment, 'versions', lambda: versions.items())
+        monkeypatch.setattr(environment, 'probes', lambda: probes.items())
 
     return set_checks
 
 
-def test_a_check_that_fails_is_named_and_the_exit_code_says_so(quick, capsys):
-    quick(Check('ok', 'one', 'fine'), Check('fails', 'mmcv nms on cpu', 'wrong result'))
+def broken():
+    raise ImportError('mmcv/_ext.so: undefined symbol: _ZN3c10\nand more')
+
+
+def test_a_probe_that_fails_is_named_and_the_exit_code_says_so(quick, capsys):
+    quick({'torch': lambda: '2.0'}, {'good': lambda: 'right', 'mmcv nms on cpu': broken})
     assert main(['env']) == 1
-    assert capsys.readouterr().out.splitlines()[-1].startswith('Not usable: mmcv nms on cpu. `make setup`')
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ['GPU', '0', 'fast'] and 'numpy' not in lines[1]
+    assert '  ok    good                    right' in lines
+    assert '  fails mmcv nms on cpu         ImportError: mmcv/_ext.so: undefined symbol: _ZN3c10 and more' in lines
+    assert lines[-1].startswith('Not usable: mmcv nms on cpu. `make setup`')
 
 
-def test_what_is_not_there_is_told_and_does_no_harm(quick, monkeypatch, capsys):
-    quick(Check('none', 'GPU', 'none is visible'))
+def test_nothing_is_probed_where_a_package_cannot_be_imported(quick, capsys):
+    quick({'mmcv': broken}, {'never run': broken})
+    assert main(['env']) == 1
+    assert 'never run' not in capsys.readouterr().out
+
+
+def test_an_optional_package_that_lacks_is_told_and_does_no_harm(quick, monkeypatch, capsys):
+    quick({}, {})
     monkeypatch.setattr(environment, 'find_spec', lambda name: None if name == 'mmdet' else name)
     assert main(['env']) == 0
-    output = capsys.readouterr().out
-    assert 'none  mmdet                       not installed; needed for detection' in output
-    assert output.splitlines()[-1] == 'Usable, but without mmdet.'
+    assert capsys.readouterr().out.splitlines()[-1] == 'Usable, but without mmdet (detection).'
 
 
-def test_a_package_that_cannot_be_imported_ends_the_checks(quick, monkeypatch, capsys):
-    quick(Check('ok', 'never run', ''))
-
-    def version_of(name: str) -> str:
-        if name == 'mmcv':
-            raise ImportError('mmcv/_ext.so: undefined symbol: _ZN3c10\nand more')
-        return '1.0'
-
-    monkeypatch.setattr(environment, 'version_of', version_of)
-    assert main(['env']) == 1
-    output = capsys.readouterr().out
-    assert 'fails mmcv                        ImportError: mmcv/_ext.so: undefined symbol: _ZN3c10\n' in output
-    assert 'never run' not in output
+def test_what_is_checked_is_what_is_installed(monkeypatch):
+    monkeypatch.setattr(environment, 'find_spec', lambda name: None)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    assert [name for name, _ in environment.versions()] == [*environment.REQUIRED]
+    assert [name for name, _ in environment.probes()] == ['CycleMLP on cpu', 'CycleMLP on cuda']
 
 
-def test_a_backend_that_cannot_run_says_why(monkeypatch):
-    def refuse(*_: object) -> torch.Tensor:
-        raise RuntimeError("backend 'native' cannot run here: no compiler")
-
-    monkeypatch.setattr(environment, 'cycle_fc', refuse)
-    check = attempt('cycle_fc native on cpu', lambda: environment.cycle_fc_on('cpu', 'native'))
-    assert check == ('none', 'cycle_fc native on cpu', "RuntimeError: backend 'native' cannot run here: no compiler")
-
-
-@pytest.mark.parametrize('wrong', [0.0, float('nan')])
-def test_wrong_results_are_found(monkeypatch, wrong):
-    right = cycle_fc
-    monkeypatch.setattr(environment, 'cycle_fc', lambda *args: right(*args) * (1 + 1e-3) + wrong)
-    check = attempt('cycle_fc', lambda: environment.cycle_fc_on('cpu', 'native'))
-    assert (check.state, 'wrong result' in check.detail) == ('fails', True)
-
-
-def test_a_backbone_of_our_own_and_mmcv_are_really_run(monkeypatch):
-    assert environment.mmcv_nms('cpu') == environment.torchvision_nms('cpu') == 'gives the right result'
-    monkeypatch.setattr(environment, '_boxes', lambda device: (torch.zeros(3, 4), torch.ones(3)))
-    for run in (environment.mmcv_nms, environment.torchvision_nms):
-        assert attempt('nms', lambda run=run: run('cpu')).state == 'fails'
+@pytest.mark.parametrize('wrong', [1e-2, float('nan')])
+def test_operators_that_differ_from_their_definitions_are_found(monkeypatch, wrong):
     assert 'agree' in environment.backbone('cpu')
-    assert 'agrees' in environment.cycle_mix_on('cpu', 'native')
+    from mlp_dense.backbones import cyclemlp
+
+    right, errors = cyclemlp.cycle_mix, iter([wrong] * 4 + [0.0] * 4)  # four blocks; the fast run comes first
+    monkeypatch.setattr(cyclemlp, 'cycle_mix', lambda *args, **options: right(*args, **options) + next(errors))
+    with pytest.raises(AssertionError, match='not close'):
+        environment.backbone('cpu')
+
+
+def test_an_operator_of_mmcv_that_is_wrong_is_found(monkeypatch):
+    assert environment.mmcv_nms('cpu') == 'right'
+    right = mmcv.ops.nms
+    monkeypatch.setattr(mmcv.ops, 'nms', lambda boxes, scores, iou_threshold: right(boxes, scores, 0.9))
+    with pytest.raises(ArithmeticError, match='wrong result'):
+        environment.mmcv_nms('cpu')
+
+
+def test_a_registry_without_the_backbones_is_found(monkeypatch):
+    import mmdet.registry
+
+    assert 'found' in environment.registered('mmdet')
+    monkeypatch.setattr(mmdet.registry, 'MODELS', Registry('alone'))
+    with pytest.raises(LookupError, match='CycleMLP'):
+        environment.registered('mmdet')
