@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,16 +15,25 @@ from mmengine.registry import MODELS
 from PIL import Image
 from runs import ROOT
 
+import mlp_dense
+from mlp_dense.backbones._paper import families
+from mlp_dense.layers import resample_weights
+
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')), *sorted((ROOT / 'examples').glob('*.md'))]
+NAMED = re.compile(r'(?<![\w/.-])((?:benchmarks|configs|docs|examples|mlp_dense|tests|tools)/[\w./-]*\w)(?![\w{*]|/\w)')
 
 
 def blocks(page: str) -> list[str]:
     """The Python code blocks of a page."""
-    return re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / page).read_text(encoding='utf-8'), re.DOTALL)
+    return re.findall(r'```python\n(.*?)```', (ROOT / page).read_text(encoding='utf-8'), re.DOTALL)
+
+
+def shapes_of(model: torch.nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in model.state_dict().items()}
 
 
 def test_the_mixer_of_the_documentation_works(tmp_path, monkeypatch):
-    (code,) = blocks('new_mixer.md')
+    (code,) = blocks('docs/new_mixer.md')
     assert len(code.splitlines()) <= 55
     (tmp_path / 'fold_mlp.py').write_text(code, encoding='utf-8')
     monkeypatch.syspath_prepend(tmp_path)
@@ -36,6 +46,10 @@ def test_the_mixer_of_the_documentation_works(tmp_path, monkeypatch):
             assert sizes == [(32, 18, 24), (64, 9, 12), (128, 5, 6), (256, 3, 3)]
             sum((level * torch.randn_like(level)).sum() for level in levels).backward()
             assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+        small = MODELS.build(dict(type='FoldMLP', arch='t', fork_feat=True, img_size=32))
+        resampled = resample_weights(small, model.state_dict())
+        assert {name: value.shape for name, value in resampled.items()} == shapes_of(small)
+        assert shapes_of(model) != shapes_of(small)
         assert module.FoldMLP('t', num_classes=5)(torch.randn(2, 3, 224, 224)).shape == (2, 5)
     finally:
         MODELS.module_dict.pop('FoldMLP')
@@ -43,9 +57,21 @@ def test_the_mixer_of_the_documentation_works(tmp_path, monkeypatch):
 
 
 def test_the_code_of_getting_started_runs(capsys):
-    for code in blocks('getting_started.md'):
+    for code in blocks('docs/getting_started.md'):
         exec(compile(code, 'getting_started.md', 'exec'), {})
     assert '(64, 83, 125)' in capsys.readouterr().out.replace('(1, 64', '(64')
+
+
+def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
+    released = mlp_dense.VisionPermutator('s7')
+    torch.save(released.state_dict(), tmp_path / 'vip_s7.pth')  # 1000 classes
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for code in blocks('README.md'):
+        exec(compile(code, 'README.md', 'exec'), names)
+    assert [level.shape[1] for level in names['levels']] == list(names['backbone'].out_channels)
+    assert names['classifier'].head.out_features == 10
+    assert torch.equal(names['classifier'].network[0][0].mlp.fc1.weight, released.network[0][0].mlp.fc1.weight)
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
@@ -57,9 +83,9 @@ def test_links_lead_somewhere(page: Path):
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
-def test_tools_that_are_named_exist(page: Path):
-    for tool in re.findall(r'(?:python |\b)(tools/\w+\.(?:py|sh))', page.read_text(encoding='utf-8')):
-        assert (ROOT / tool).is_file(), f'{page.name}: {tool}'
+def test_files_and_folders_of_the_project_that_are_named_exist(page: Path):
+    for path in NAMED.findall(page.read_text(encoding='utf-8')):
+        assert (ROOT / path).exists(), f'{page.name}: {path}'
 
 
 def test_pictures_are_those_that_the_script_draws(tmp_path):
@@ -74,7 +100,7 @@ def test_pictures_are_those_that_the_script_draws(tmp_path):
         assert differing.mean() < 0.02, f'{name} is out of date; run tools/dev/draw_docs.py'
 
 
-def test_citation_names_the_five_papers():
+def test_citation_names_the_paper_of_every_family():
     citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text(encoding='utf-8'))
-    numbers = {reference['url'].rpartition('/')[2] for reference in citation['references']}
-    assert numbers == {'2107.10224', '2106.12368', '2108.04384', '2105.01601', '2201.12083'}
+    cited = {reference['url']: reference['title'] for reference in citation['references']}
+    assert cited == {f'https://arxiv.org/abs/{family.paper.arxiv}': family.paper.title for family in families()}

@@ -14,18 +14,12 @@ from timm.optim import param_groups_weight_decay
 
 import mlp_dense
 from mlp_dense import timm_models
+from mlp_dense.backbones._paper import families
 
-NAMES = {
-    'cyclemlp_b1 cyclemlp_b2 cyclemlp_b3 cyclemlp_b4 cyclemlp_b5 cyclemlp_t cyclemlp_s cyclemlp_b': mlp_dense.CycleMLP,
-    'vip_s14 vip_s7 vip_m7 vip_l7': mlp_dense.VisionPermutator,
-    'dynamixer_s dynamixer_m dynamixer_l': mlp_dense.DynaMixer,
-    'raftmlp_s raftmlp_m raftmlp_l': mlp_dense.RaftMLP,
-    'mlpmixer_s32 mlpmixer_s16 mlpmixer_b32 mlpmixer_b16 mlpmixer_l32 mlpmixer_l16': mlp_dense.MLPMixer,
-}
-FAMILY = {name: family for names, family in NAMES.items() for name in names.split()}
-SMALLEST = ('cyclemlp_b1', 'vip_s7', 'dynamixer_s', 'raftmlp_s', 'mlpmixer_s32')
+FAMILY = {f'{family.paper.prefix}_{arch}': family for family in families() for arch in family.archs}
+FIRST = [next(name for name, family in FAMILY.items() if family is first) for first in families()]
 ALL = pytest.mark.parametrize('name', FAMILY)
-EACH = pytest.mark.parametrize('name', SMALLEST)
+EACH = pytest.mark.parametrize('name', FIRST)
 
 
 def on_meta(name: str, **options):
@@ -80,8 +74,8 @@ def test_default_cfg_names_what_is_there(name):
     assert model.get_submodule(cfg['classifier']) is model.get_classifier()
     assert cfg['first_conv'] == next(key for key, _ in model.named_parameters()).rpartition('.')[0]
     assert cfg['num_classes'] == model.num_classes == 1000
-    assert cfg['origin_url'] == FAMILY[name].release
-    assert cfg['paper_ids'].startswith('arXiv:2')
+    assert cfg['origin_url'] == FAMILY[name].paper.code
+    assert cfg['paper_ids'] == f'arXiv:{FAMILY[name].paper.arxiv}'
     assert cfg['license'] in ('mit', 'apache-2.0', 'non-commercial')
     grid = cfg['input_size'][1] // model.feature_info[-1]['reduction']
     assert cfg['pool_size'] == (grid, grid)
@@ -89,21 +83,16 @@ def test_default_cfg_names_what_is_there(name):
 
 
 def test_images_are_prepared_as_the_authors_do():
-    cfg = {name: timm.data.resolve_data_config(model=on_meta(name)) for name in SMALLEST}
-    assert {name: one['crop_pct'] for name, one in cfg.items()} == {
-        'cyclemlp_b1': 0.9,
-        'vip_s7': 0.9,
-        'dynamixer_s': 0.9,
-        'raftmlp_s': 0.875,
-        'mlpmixer_s32': 0.875,
-    }
+    crops = {'cyclemlp_b1': 0.9, 'vip_s7': 0.9, 'dynamixer_s': 0.9, 'raftmlp_s': 0.875, 'mlpmixer_s32': 0.875}
+    cfg = {name: timm.data.resolve_data_config(model=on_meta(name)) for name in crops}
+    assert {name: config['crop_pct'] for name, config in cfg.items()} == crops
     assert cfg['raftmlp_s']['interpolation'] == 'bilinear'
     assert cfg['vip_s7']['interpolation'] == 'bicubic'
     assert cfg['mlpmixer_s32']['mean'] == cfg['mlpmixer_s32']['std'] == (0.5, 0.5, 0.5)
     assert cfg['cyclemlp_b1']['mean'] == (0.485, 0.456, 0.406)
 
 
-@pytest.mark.parametrize('name', [*SMALLEST, 'cyclemlp_t', 'vip_s14', 'vip_m7', 'dynamixer_m', 'mlpmixer_s16'])
+@pytest.mark.parametrize('name', [*FIRST, 'cyclemlp_t', 'vip_s7', 'vip_m7', 'dynamixer_m', 'mlpmixer_s16'])
 def test_levels_are_as_feature_info_says(name):
     model = on_meta(name, features_only=True)
     levels = model(torch.empty(1, 3, 224, 224, device='meta'))

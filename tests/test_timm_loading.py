@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 from released.mlpmixer import as_google
 
 from mlp_dense import timm_models
+from mlp_dense.errors import CheckpointError
 
 EACH = pytest.mark.parametrize('name', ['cyclemlp_b1', 'raftmlp_s', 'mlpmixer_s32'])
 
@@ -76,8 +79,9 @@ def test_google_files_load(models, tmp_path):
 
 
 def timm_name(key: str) -> str:
-    key = key.replace('patch_embed.', 'stem.')
-    return key.replace('network.', 'blocks.', 1).replace('.0.', '.', 1) if key.startswith('network.') else key
+    """timm's name of a tensor of ours; timm numbers the blocks through, ours are two in each stage."""
+    key = re.sub(r'^network\.(\d+)\.(\d+)\.', lambda match: f'blocks.{2 * int(match[1]) + int(match[2])}.', key)
+    return key.replace('patch_embed.', 'stem.')
 
 
 def test_pretrained_takes_a_file_of_the_users(models, tmp_path, caplog):
@@ -97,6 +101,22 @@ def test_pretrained_takes_a_file_of_the_users(models, tmp_path, caplog):
         timm.create_model('cyclemlp_b1', features_only=True, **own)
 
 
+def test_a_released_file_of_1000_classes_fits_any_number_of_classes(tmp_path):
+    released = timm.create_model('cyclemlp_b1')
+    # The layout of training scripts of the time: wrapped, with the parsed arguments beside the weights.
+    torch.save({'model': released.state_dict(), 'args': argparse.Namespace(lr=0.1)}, tmp_path / 'b1.pth')
+    own = {'pretrained': True, 'pretrained_cfg_overlay': {'file': str(tmp_path / 'b1.pth')}}
+    for classes in (1000, 10, 0):
+        model = timm.create_model('cyclemlp_b1', num_classes=classes, **own)
+        assert torch.equal(model.network[6][0].mlp.fc1.weight, released.network[6][0].mlp.fc1.weight)
+        assert torch.equal(model.norm.weight, released.norm.weight)
+        if classes:
+            assert model.head.weight.shape[0] == classes
+        assert not classes or torch.equal(model.head.weight, released.head.weight) is (classes == 1000)
+    with pytest.raises(CheckpointError, match='does not fit CycleMLP-b2'):
+        timm.create_model('cyclemlp_b2', num_classes=10, **own)
+
+
 @pytest.mark.parametrize(
     ('name', 'file'),
     [
@@ -112,6 +132,6 @@ def test_pretrained_without_a_file_is_one_clear_line(name, file, features_only):
         timm.create_model(name, pretrained=True, features_only=features_only)
     told = str(error.value)
     assert told.startswith(f'{name}: pretrained=True has nothing to load')
-    assert 'checkpoint_path=FILE' in told
+    assert 'pretrained_cfg_overlay=dict(file=FILE)' in told
     assert file in told
     assert '\n' not in told

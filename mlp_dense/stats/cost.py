@@ -1,12 +1,10 @@
-"""Parameters, multiply-accumulates and map sizes of a model, counted on the meta device: nothing is computed."""
+"""Parameters, multiply-accumulates and map sizes of a model, counted on the meta device, where nothing is computed."""
 
 from __future__ import annotations
 
 import math
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import accumulate
-from operator import mul
 from typing import Any, ClassVar
 
 import torch
@@ -30,43 +28,45 @@ COUNTED = (
 
 @dataclass(frozen=True)
 class Level:
-    """One map of a backbone."""
+    """A map that a backbone returns."""
 
     channels: int
     stride: int
-    """Pixels of the image per cell."""
+    """The pixels of the image per cell."""
     height: int
     width: int
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a model, or a part of it."""
+    """The cost of a model or of a part of it, for one image."""
 
     parameters: int
     macs: int
-    """Multiply-accumulates; see ``COUNTED``."""
+    """The multiply-accumulates; ``COUNTED`` says of what."""
     activations: int
+    """The numbers that the counted operations return."""
 
 
 @dataclass(frozen=True)
 class Stats:
-    """What one image of ``size`` (height, width) costs."""
+    """The cost of a model for one image of a size."""
 
     size: tuple[int, int]
+    """The height and width of the image in pixels."""
     model: Cost
     backbone: Cost
     levels: tuple[Level, ...]
-    """Maps that the backbone returns."""
+    """The maps that the backbone returns."""
 
 
 def arch_stats(family: str, arch: str, size: tuple[int, int] | None = None) -> Stats:
-    """Of a classifier; its ``levels`` are the maps that the backbone returns with ``fork_feat=True`` by default.
+    """Count a classifier; its ``levels`` are the maps that the backbone returns with ``fork_feat=True`` by default.
 
     Args:
-        family: type of the backbone, e.g. ``'CycleMLP'``.
-        arch: a name from its table.
-        size: height and width; by default those of the images that the weights are trained on.
+        family: the type of the backbone, e.g. ``'CycleMLP'``.
+        arch: a name from the family's table.
+        size: the height and width of the image; by default those of the images that the weights are trained on.
     """
     with torch.device('meta'):
         model = MODELS.build(dict(type=family, arch=arch)).eval()
@@ -75,17 +75,16 @@ def arch_stats(family: str, arch: str, size: tuple[int, int] | None = None) -> S
         stages = list(model.forward_stages(_image(size)))  # (B, H, W, C)
         model.head(model.norm(stages[-1]).mean((1, 2)))
     cost = Cost(_parameters(model), counter.macs, counter.activations)
-    strides = list(accumulate(model.archs[arch].get('strides', model.strides), mul))
-    levels = [(strides[index], stages[index].shape) for index in model.default_levels(len(stages))]
-    return Stats(size, cost, cost, tuple(Level(shape[3], stride, *shape[1:3]) for stride, shape in levels))
+    levels = zip(model.stages, stages, strict=True)
+    return Stats(size, cost, cost, tuple(Level(x.shape[3], stage.stride, *x.shape[1:3]) for stage, x in levels))
 
 
 def config_stats(cfg: Config, size: tuple[int, int] | None = None) -> Stats:
-    """Of the whole segmentor or detector of a config.
+    """Count the whole segmentor or detector of a config.
 
     Args:
-        cfg: as :func:`mlp_dense.engine.config.load_config` returns it.
-        size: height and width; by default those of the config, see :func:`config_size`.
+        cfg: the config, as :func:`mlp_dense.engine.config.load_config` returns it.
+        size: the height and width of the image; by default those that :func:`config_size` finds in the config.
 
     Raises:
         UserError: the config has no model, names no size, or the size is too small.
@@ -102,17 +101,17 @@ def config_stats(cfg: Config, size: tuple[int, int] | None = None) -> Stats:
             own = Cost(_parameters(model.backbone), counter.macs, counter.activations)
             _run_heads(model, model.neck(maps) if model.with_neck else maps)
     except ValueError as error:
-        raise UserError(f'images of {size[0]} x {size[1]} pixels do not fit {cfg.filename}: {error}') from error
+        raise UserError(f'images of {size[1]}x{size[0]} pixels do not fit {cfg.filename}: {error}') from error
     cost = Cost(_parameters(model), counter.macs, counter.activations)
     levels = zip(model.backbone.out_strides, maps, strict=True)
     return Stats(size, cost, own, tuple(Level(x.shape[1], stride, *x.shape[2:]) for stride, x in levels))
 
 
 def config_size(cfg: Config) -> tuple[int, int]:
-    """Height and width of the images of a config: a segmentor's crops, a detector's largest test image, padded.
+    """Return the height and width of a config's images: a segmentor's crops, a detector's largest test image, padded.
 
     Raises:
-        UserError: the config tells neither.
+        UserError: the config names no size.
     """
     preprocessor = cfg.model.get('data_preprocessor') or {}
     if preprocessor.get('size'):
@@ -122,7 +121,7 @@ def config_size(cfg: Config) -> tuple[int, int]:
     steps = loader.get('dataset', {}).get('pipeline', ())
     scales = [step.scale for step in steps if step.get('type') == 'Resize' and 'scale' in step]
     if not scales:
-        raise UserError(f'config {cfg.filename} tells no image size; name one with --size HEIGHT WIDTH')
+        raise UserError(f'config {cfg.filename} names no image size; give one with --size WIDTHxHEIGHT')
     multiple = preprocessor.get('pad_size_divisor', 1)
     width, height = (math.ceil(edge / multiple) * multiple for edge in scales[-1])
     return height, width
@@ -137,7 +136,7 @@ def _parameters(model: nn.Module) -> int:
 
 
 def _run_heads(model: Any, maps: Any) -> None:
-    """What the heads compute for one image in a test, up to their raw outputs."""
+    """Run the heads as for one image in a test, up to their raw outputs."""
     if hasattr(model, 'decode_head'):
         model.decode_head(maps)
         return
@@ -155,14 +154,14 @@ def _run_heads(model: Any, maps: Any) -> None:
 
 
 class Counter(TorchDispatchMode):
-    """Counts what is done inside ``with``, which runs on the meta device and as the models are defined.
+    """A context that counts what is done inside it, which runs on the meta device and as the models are defined.
 
-    PyTorch's own formulas; its FlopCounterMode also tries to take every other operation apart, which takes many times
-    longer where a definition handles channel by channel.
+    The formulas are PyTorch's. Its FlopCounterMode also tries to take every other operation apart, which takes many
+    times longer where a definition handles channel by channel.
 
     Attributes:
-        macs: multiply-accumulates so far.
-        activations: numbers that the counted operations have returned so far.
+        macs: the multiply-accumulates so far.
+        activations: the numbers that the counted operations have returned so far.
     """
 
     formulas: ClassVar[dict[Any, Any]] = FlopCounterMode(display=False).flop_registry

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import runpy
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +14,13 @@ from mmengine.registry import MODELS, init_default_scope
 from runs import ROOT, run_script
 from torch import nn
 
+from mlp_dense import RaftMLP
+from mlp_dense.backbones._paper import Results
 from mlp_dense.engine.config import load_config
 from mlp_dense.errors import UserError
+from mlp_dense.stats import tables
 from mlp_dense.stats.cost import Counter, Level, arch_stats, config_size, config_stats
+from mlp_dense.stats.recipes import recipe_rows
 from mlp_dense.stats.tables import FILES, METHODS, block, config_row, refresh, table
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
@@ -93,9 +99,43 @@ def test_the_tables_in_the_docs_are_what_the_tool_makes(name):
 
 def test_every_method_and_family_has_its_table():
     names = {name: re.findall(r'<!-- model_stats: (\S+) -->', (ROOT / name).read_text()) for name in FILES}
-    assert names['README.md'] == ['cyclemlp', 'others']
-    assert names['docs/model_zoo.md'] == ['counted', 'archs', 'results', 'sources', *METHODS]
+    assert names['README.md'] == ['configs', 'models']
+    assert names['docs/model_zoo.md'] == ['counted', 'archs', 'papers', *METHODS]
+    assert names['docs/recipes.md'] == ['recipes']
     assert all(any(path.name.startswith(f'{method}_') for method in METHODS) for path in CONFIGS)
+
+
+def test_a_family_appears_in_every_table_by_its_record_alone(monkeypatch):
+    results = {'x': Results('80.1', '30.2', '31.3 / 29.4', '40.5')}
+    paper = replace(RaftMLP.paper, title='Folding', prefix='foldmlp', weights=('x',), results=results)
+    made_up = type('FoldMLP', (RaftMLP,), {'archs': {'x': RaftMLP.archs['s']}, 'paper': paper})
+    MODELS.register_module(name='FoldMLP', module=made_up)
+    try:
+        monkeypatch.setattr(tables, 'families', lambda: (RaftMLP, made_up))
+        configs = [Path('semfpn_foldmlp_x_ade20k.py')]
+        lines = {name: block(name, configs) for name in ('models', 'archs', 'papers', 'configs')}
+        assert '| `FoldMLP` | x | 4, 8, 16, 32 | 9.87 M | 2.09 | 80.1 | 30.2 | 31.3 / 29.4 | 40.5 |' in lines['models']
+        assert '| `FoldMLP` x | `foldmlp_x` | 9.87 M |' in lines['archs']
+        assert '- `FoldMLP`: [Folding](https://arxiv.org/abs/2108.04384)' in lines['papers']
+        assert 'weights of x' in lines['papers']
+        assert '| `foldmlp` | x | semfpn | |' in lines['configs']
+        assert '| `raftmlp` | | | |' in lines['configs']
+    finally:
+        MODELS.module_dict.pop('FoldMLP')
+
+
+def test_configs_whose_recipes_differ_have_a_line_each(tmp_path):
+    base = ROOT / 'configs/semfpn_cyclemlp_b1_ade20k.py'
+    for name, lines in {'a': '', 'b': '', 'c': 'optim_wrapper = dict(optimizer=dict(lr=1e-3))'}.items():
+        (tmp_path / f'semfpn_{name}_ade20k.py').write_text(f"_base_ = ['{base}']\n{lines}\n")
+    paths = sorted(tmp_path.glob('*.py'))
+    (same,) = recipe_rows('semfpn', paths[:2])
+    assert same[:4] == ('`semfpn_*_ade20k.py`', '40000 iterations', '32 (8 x 4)', 'AdamW, 0.0002, 0.0001')
+    assert same[5] == 'within 2048x512 times 0.5 to 2.0, crops of 512x512'
+    first, second = recipe_rows('semfpn', paths)
+    assert first == ('`semfpn_a_ade20k.py`, `semfpn_b_ade20k.py`', *same[1:])
+    assert second[0] == '`semfpn_c_ade20k.py`'
+    assert second[3] == 'AdamW, 0.001, 0.0001'
 
 
 def test_only_what_is_marked_is_replaced():
@@ -104,7 +144,7 @@ def test_only_what_is_marked_is_replaced():
     assert made == text.replace('| old |\n', '| a | x |\n|---|---:|\n| | 1 |\n')
     with pytest.raises(UserError, match='no <!-- /model_stats -->'):
         refresh(text.replace('<!-- /model_stats -->', ''), lambda name: name)
-    with pytest.raises(UserError, match='model_stats: nonsense --> is none of cyclemlp, others'):
+    with pytest.raises(UserError, match='model_stats: nonsense --> is none of models, archs'):
         block('nonsense', [])
 
 
@@ -113,12 +153,12 @@ def test_the_tool_describes_a_config():
     config = 'configs/upernet_cyclemlp_shapes.py'
     done = run_script(sys.executable, 'tools/model_stats.py', config)
     assert done.code == 0, done.tail
-    assert f'{config}, one image of 160 x 160 pixels' in done.output
+    assert f'{config}, one image of 160x160 pixels' in done.output
     cfg = load_config(str(ROOT / config))
     init_default_scope(cfg.default_scope)
     parameters = sum(parameter.numel() for parameter in MODELS.build(cfg.model).parameters())
     assert f'whole model {parameters / 1e6:.2f} M parameters' in done.output
-    assert 'stride 8    64 channels, 20 x 20' in done.output
+    assert 'stride 8    64 channels, 20x20' in done.output
     assert 'multiply-accumulates' in done.output
     assert 'Not counted' in done.output
 
@@ -132,32 +172,32 @@ def tool(monkeypatch):
 def test_the_tool_takes_any_size(tool, capsys):
     config = 'configs/upernet_cyclemlp_shapes.py'
     figures = []
-    for size in (['160'], ['160', '320']):
-        assert tool['main']([config, '--size', *size]) == 0
+    for size in ('160', '320x160'):
+        assert tool['main']([config, '--size', size]) == 0
         figures.append(float(re.search(r'([\d.]+) GMACs', capsys.readouterr().out)[1]))
     assert figures[1] == pytest.approx(2 * figures[0], rel=0.1)
-    assert tool['main']([config, '--markdown', '--size', '64', '96']) == 0
-    assert '| `upernet_cyclemlp_shapes.py` | 64 x 96 |' in capsys.readouterr().out
+    assert tool['main']([config, '--markdown', '--size', '96x64']) == 0
+    assert '| `upernet_cyclemlp_shapes.py` | 96x64 |' in capsys.readouterr().out
 
 
 def test_the_tool_writes_the_tables_anew(tool, capsys, monkeypatch, tmp_path):
-    text = 'before\n<!-- model_stats: results -->\n<!-- /model_stats -->\nafter\n'
+    text = 'before\n<!-- model_stats: papers -->\n<!-- /model_stats -->\nafter\n'
     (tmp_path / 'docs').mkdir()
     for name in FILES:
         (tmp_path / name).write_text(text)
-    monkeypatch.setitem(tool['main'].__wrapped__.__globals__, 'ROOT', tmp_path)
+    monkeypatch.setitem(tool['main'].__globals__, 'ROOT', tmp_path)
     for told in ('written anew', 'as it was'):
         assert tool['main'](['--all', '--markdown']) == 0
         assert capsys.readouterr().out.count(told) == len(FILES)
     for name in FILES:
-        assert (tmp_path / name).read_text() == text.replace('-->\n<', f'-->\n{block("results", [])}<')
+        assert (tmp_path / name).read_text() == text.replace('-->\n<', f'-->\n{block("papers", [])}<')
 
 
 @pytest.mark.parametrize(
     ('args', 'told'),
     [
         (['configs/nowhere.py'], 'error: config configs/nowhere.py does not exist'),
-        (['configs/upernet_cyclemlp_shapes.py', '--size', '3'], 'error: images of 3 x 3 pixels do not fit'),
+        (['configs/upernet_cyclemlp_shapes.py', '--size', '3'], 'error: images of 3x3 pixels do not fit'),
         (['configs/_base_/mlp_dense.py'], 'error: config configs/_base_/mlp_dense.py has no model'),
     ],
 )
@@ -173,9 +213,9 @@ def test_what_a_user_can_mend_is_told_in_one_line(args, told, tool, capsys):
     [
         ([], 'give one or more configs, or --all'),
         (['a.py', '--all'], 'give one or more configs, or --all'),
-        (['--all', '--size', '32'], '--size takes one or two positive numbers, and not with --all'),
-        (['a.py', '--size', '0'], '--size takes one or two positive numbers'),
-        (['a.py', '--size', '1', '2', '3'], '--size takes one or two positive numbers'),
+        (['--all', '--size', '32'], '--size does not go with --all'),
+        (['a.py', '--size', '0'], "argument --size: '0' is no size"),
+        (['a.py', '--size', '512', '683'], 'unrecognized arguments: 683'),
     ],
 )
 def test_arguments_that_do_not_go_together(args, told, tool, capsys):
