@@ -1,4 +1,4 @@
-"""What mmengine's runs leave in their work dirs."""
+"""The records that mmengine's runs leave in their work dirs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from mlp_dense.errors import UserError
 
 
 def newest_metric(work_dir: Path, name: str) -> float:
-    """The last value of a metric in the newest run's records below a work dir.
+    """Return the last value of a metric in the records of the newest run below a work dir.
 
     Raises:
-        UserError: no run there has recorded it.
+        UserError: that run has not recorded it.
     """
     records = sorted(work_dir.glob('*/vis_data/*.json')) + sorted(work_dir.glob('*/*.json'))
     newest = max((file.parts[len(work_dir.parts)] for file in records), default='')

@@ -1,4 +1,4 @@
-"""What tools/train.py and tools/test.py share: checks before the start, what a machine cannot do, and the runner."""
+"""The start of a training or test: checks, what this machine cannot do, and mmengine's runner."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mlp_dense.checkpoints import load_into, read_checkpoint
+from mlp_dense.engine import hooks  # noqa: F401  for mmengine's registry
 from mlp_dense.engine.checks import check_data, check_init, innermost, latest_checkpoint
 from mlp_dense.engine.config import load_config
 from mlp_dense.engine.images import CheckedPipeline
@@ -72,7 +73,7 @@ def test(cfg: Config, checkpoint: str) -> dict[str, float]:
 
 
 class CheckedRunner(Runner):
-    """mmengine's runner, but a checkpoint must fit, and a file that cannot be read is named."""
+    """A runner of mmengine that takes only checkpoints that fit, and names a file that cannot be read."""
 
     exact = True
     """Whether heads must fit too; False for fine-tuning, where the backbone alone must."""
@@ -129,7 +130,7 @@ def keep_to_data(content: dict[str, Any], work_dir: str) -> None:
 
 
 def build_runner(cfg: Config) -> CheckedRunner:
-    """The runner of a config that has been checked, fitted to what this machine can do."""
+    """Build the runner of a config that has been checked, fitted to what this machine can do."""
     fit_to_packages(cfg)
     if get_device() == 'cpu':
         fit_to_cpu(cfg)
@@ -149,8 +150,8 @@ def fit_to_packages(cfg: Config) -> None:
         if backend.type == 'WandbVisBackend' and find_spec('wandb') is None:
             raise UserError('visualizer.vis_backends asks for WandbVisBackend; install it with: pip install wandb')
         if backend.type == 'TensorboardVisBackend' and find_spec('tensorboard') is None:
-            told = 'TensorBoard is not installed (pip install tensorboard): curves go to vis_data/scalars.json only'
-            print_log(told, logger='current', level=logging.WARNING)
+            message = 'TensorBoard is not installed (pip install tensorboard): curves go to vis_data/scalars.json only'
+            print_log(message, logger='current', level=logging.WARNING)
             backends.remove(backend)
 
 
@@ -181,7 +182,7 @@ def fit_to_cpu(cfg: Config) -> None:
 
 
 def _sync_to_plain(node: Any) -> int:
-    """Make SyncBN layers of a model config BN layers. How many there were."""
+    """Turn the SyncBN layers of a model config into BN layers, and return how many there were."""
     if isinstance(node, (list, tuple)):
         return sum(_sync_to_plain(value) for value in node)
     if not isinstance(node, dict):
