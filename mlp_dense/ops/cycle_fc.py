@@ -19,15 +19,12 @@ from mlp_dense.ops.shift import bands, buffer, channel_shifts, gather, pad, scat
 
 
 def cycle_fc_reference(x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: tuple[int, int]) -> Tensor:
-    """Compute the definition, one channel at a time. Arguments and result as in :func:`cycle_fc`."""
+    """Compute the definition: a cell looks up what each channel reads. Arguments and result as in :func:`cycle_fc`."""
     axis, length = _axis_and_length(kernel_size)
-    size = x.shape[axis]
-    padded = pad(x, axis, length // 2)
-    shifted = [
-        padded[..., channel].narrow(axis, length // 2 + shift, size)
-        for channel, shift in enumerate(channel_shifts(x.shape[-1], length))
-    ]
-    return F.linear(torch.stack(shifted, -1), weight, bias)
+    shifts = torch.tensor(channel_shifts(x.shape[3], length), device=x.device)
+    cells = torch.arange(x.shape[axis], device=x.device)[:, None] + shifts + length // 2  # of the padded map
+    read = (cells[:, None] if axis == 1 else cells).expand(x.shape)
+    return F.linear(pad(x, axis, length // 2).gather(axis, read), weight, bias)
 
 
 def cycle_fc_native(x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: tuple[int, int]) -> Tensor:
