@@ -1,5 +1,5 @@
 # SegFormer's head of mmseg over Vision Permutator S/7: mmseg's own config with another backbone. The head resizes every
-# map to the first one's size, so the strides 7, 14, 14, 14 need no StridePyramid before it.
+# map to the first one's size, so the strides 7, 14, 14, 14 may stay as they are.
 _base_ = [
     f'{__import__("mmseg").__path__[0]}/.mim/configs/_base_/{name}.py'
     for name in ('models/segformer_mit-b0', 'datasets/ade20k', 'schedules/schedule_160k', 'default_runtime')

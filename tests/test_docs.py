@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -86,6 +87,28 @@ def test_links_lead_somewhere(page: Path):
 def test_files_and_folders_of_the_project_that_are_named_exist(page: Path):
     for path in NAMED.findall(page.read_text(encoding='utf-8')):
         assert (ROOT / path).exists(), f'{page.name}: {path}'
+
+
+def test_messages_on_the_page_of_troubles_are_those_of_the_code():
+    text = ' '.join((ROOT / 'docs/troubleshooting.md').read_text(encoding='utf-8').split())
+    code = ' '.join(path.read_text(encoding='utf-8') for path in sorted((ROOT / 'mlp_dense').rglob('*.py')))
+    ours = [
+        message for message in re.findall(r'\*\*`([^`]+)`', text) if ' ... ' in f' {message} ' and '==' not in message
+    ]
+    assert len(ours) == 3
+    for part in [part for message in ours for part in re.split(r'\(?\.\.\.\)?', message)]:
+        assert part.strip() in code, part
+
+
+def test_the_config_of_the_readme_builds():
+    (code,) = re.findall(
+        r'^    custom_imports = .*?\n\n', (ROOT / 'README.md').read_text(encoding='utf-8'), re.M | re.S
+    )
+    names: dict[str, Any] = {}
+    exec(textwrap.dedent(code), names)
+    backbone = dict(names['model']['backbone'])
+    assert backbone.pop('_delete_') and Path(backbone.pop('init_cfg')['checkpoint']).name == 'CycleMLP_B2.pth'
+    assert list(MODELS.build(backbone).out_channels) == names['model']['neck']['in_channels']
 
 
 def test_pictures_are_those_that_the_script_draws(tmp_path):

@@ -3,7 +3,7 @@
 Example:
     python tools/model_stats.py configs/upernet_cyclemlp_b2_ade20k.py --size 2048x512
     python tools/model_stats.py --all
-    python tools/model_stats.py --all --markdown    # write the tables of README.md and docs/model_zoo.md anew
+    python tools/model_stats.py --all --markdown    # write the tables of README.md and docs anew
 """
 
 from __future__ import annotations
