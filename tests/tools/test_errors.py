@@ -40,7 +40,9 @@ def test_augmented_testing_of_masks_is_refused(tmp_path):
     assert '--tta: mmdet merges augmented boxes but not masks' in done.error
 
 
-@pytest.mark.parametrize(('method', 'out', 'told'), [('semfpn', 'x.pkl', 'a folder'), ('retinanet', 'x', 'FILE.pkl')])
+@pytest.mark.parametrize(
+    ('method', 'out', 'told'), [('semfpn', 'x.pkl', 'a folder'), ('retinanet', 'x.pkl', 'FILE.json')]
+)
 def test_predictions_of_the_wrong_kind(method, out, told, tmp_path):
     done = run_tool('test', small_config(method), 'any.pth', '--work-dir', tmp_path, '--out', out)
     assert told in done.error
@@ -70,7 +72,8 @@ def test_what_training_lacks_is_told_in_one_line(args, told, shapes, checkpoint,
 
 
 def test_a_missing_checkpoint_or_a_file_of_another_kind(shapes, tmp_path):
-    for path, told in ((tmp_path / 'none.pth', 'does not exist'), (ROOT / 'pyproject.toml', 'not a complete PyTorch file')):
+    text = ROOT / 'pyproject.toml'
+    for path, told in ((tmp_path / 'none.pth', 'does not exist'), (text, 'not a complete PyTorch file')):
         done = run_tool('test', small_config('semfpn'), path, '--cfg-options', f'data_root={shapes}')
         assert f'checkpoint {path}' in done.error
         assert told in done.error
@@ -79,18 +82,19 @@ def test_a_missing_checkpoint_or_a_file_of_another_kind(shapes, tmp_path):
 @pytest.mark.parametrize(
     ('depths', 'told'),
     [
-        ('(2,2,2,3)', r'\d+ tensors missing \(backbone\.network\.6\.2\.norm1\.weight, '),
-        ('(2,2,1,2)', r'\d+ tensors unknown \(backbone\.network\.4\.1\.norm1\.weight, '),
+        ('(2,2,2,3)', r'\d+ tensors missing \(backbone\.network\.6\.2\.'),
+        ('(2,2,1,2)', r'\d+ tensors unknown \(backbone\.network\.4\.1\.'),
     ],
     ids=['deeper', 'shallower'],
 )
 def test_a_checkpoint_of_another_depth_is_refused(depths, told, checkpoint, shapes, tmp_path):
     other = given('semfpn', shapes, **{'model.backbone.arch.depths': depths})
     testing = run_tool('test', small_config('semfpn'), checkpoint, '--work-dir', tmp_path, *other)
-    assert f'checkpoint {checkpoint} does not fit this config' in testing.error
+    assert f'checkpoint {checkpoint} does not fit EncoderDecoder: ' in testing.error
     assert re.search(told, testing.error)
     training = run_tool('train', small_config('semfpn'), '--work-dir', tmp_path, *other, f'load_from={checkpoint}')
-    assert "does not fit this config's backbone" in training.error
+    assert f'checkpoint {checkpoint} does not fit' in training.error
+    assert re.search(told, training.error)
 
 
 def test_a_checkpoint_of_another_width_is_refused(checkpoint, shapes, tmp_path):
