@@ -67,7 +67,7 @@ def test_counts_of_whole_models_are_the_published_ones(name, size, published):
 
 def test_levels_of_a_config_and_of_an_arch():
     levels = stats_of('retinanet_vip_shapes').levels
-    assert [(level.stride, level.height) for level in levels] == [(8, 20), (16, 10), (16, 10)]
+    assert [(level.stride, level.height) for level in levels] == [(8, 20), (16, 10), (32, 5)]
     stats = arch_stats('RaftMLP', 's')
     assert stats.levels[1] == Level(channels=128, stride=8, height=28, width=28)
     assert stats.model.parameters == 9_868_768
