@@ -230,8 +230,9 @@ def _differ(state: StateDict, own: StateDict, name: str) -> bool:
 
 def _optional_keys(model: nn.Module, exact: bool) -> Callable[[str], bool]:
     """Tell which names the file and the model may lack of each other."""
-    if hasattr(model, 'is_optional_key'):
-        return model.is_optional_key
+    is_optional_key: Any = getattr(model, 'is_optional_key', None)
+    if is_optional_key is not None:
+        return is_optional_key
     constants = [ending for module in model.modules() for ending in getattr(module, 'released_constants', ())]
     endings = ('num_batches_tracked', *constants)
     return lambda name: name.endswith(endings) or not (exact or name.startswith('backbone.'))

@@ -69,7 +69,7 @@ class PickledHistory(HistoryBuffer):
     """mmengine's record of a logged value. The methods that it stores are left out: every HistoryBuffer has them."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__class__ = HistoryBuffer  # type: ignore[assignment]
+        self.__class__ = HistoryBuffer
         self.__dict__.update({name: state[name] for name in ('max_length', '_log_history', '_count_history')})
 
 
@@ -84,7 +84,7 @@ def empty_bytes() -> bytes:
     return b''
 
 
-SAFE_GLOBALS = [
+SAFE_GLOBALS: list[Any] = [
     Namespace,  # training scripts of the time saved their parsed arguments beside the weights
     (dict, 'mmengine.config.config.ConfigDict'),
     (PickledHistory, 'mmengine.logging.history_buffer.HistoryBuffer'),
@@ -114,12 +114,11 @@ def read_file(source: str, *, unsafe: bool = False) -> Any:
         with _local_copy(address) as path:
             return _read(path, Path(address).suffix, unsafe)
     except UnpicklingError as error:
-        reason = str(error).rpartition('WeightsUnpickler error:')[2].strip().partition('\n')[0]
-        asked = re.search(r'GLOBAL (.+?)( was not an allowed| whose module|$)', reason)
+        asked = re.search(r'GLOBAL (.+?)( was not an allowed| whose module|$)', str(error), re.M)
+        reason = f'asks for {asked[1]}' if asked else str(error).rpartition('error:')[2].strip().partition('\n')[0]
         raise CheckpointError(
-            f'checkpoint {source} holds more than data ({f"asks for {asked[1]}" if asked else reason}), which could '
-            f'run code; if you trust its author, python tools/convert_checkpoint.py --unsafe {source} OUTPUT.pth '
-            f'makes a safe file of it'
+            f'checkpoint {source} holds more than data ({reason}), which could run code; if you trust its author, '
+            f'python tools/convert_checkpoint.py --unsafe {source} OUTPUT.pth makes a safe file of it'
         ) from error
     except Exception as error:  # torch raises half a dozen types for a broken file
         reason = str(error).partition('\n')[0] or type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from importlib import import_module
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -12,19 +13,22 @@ from mlp_dense.errors import UserError
 
 
 def write_predictions(cfg: Config, out: str) -> None:
-    """Write all predictions, in the way of the library: detectors to one pickle file, segmentors to a folder of PNGs.
+    """Write all predictions: a detector's to one JSON file in COCO's result format, a segmentor's to a folder of PNGs.
 
     Raises:
         UserError: ``out`` is not of that kind.
     """
     evaluators = _evaluators(cfg)
-    is_pickle = Path(out).suffix in ('.pkl', '.pickle')
     if cfg.get('default_scope') == 'mmdet':
-        if not is_pickle:
-            raise UserError(f'--out {out}: predictions of a detector go to one file, FILE.pkl')
-        cfg.test_evaluator = [*evaluators, ConfigDict(type='DumpDetResults', out_file_path=out)]
+        if Path(out).suffix != '.json':
+            raise UserError(f'--out {out}: predictions of a detector go to one file, FILE.json')
+        coco = next((evaluator for evaluator in evaluators if evaluator.type == 'CocoMetric'), None)
+        if coco is None:
+            raise UserError(f'--out {out}: predictions are written by a CocoMetric; set test_evaluator to one')
+        import_module('mlp_dense.engine.predictions')  # registers what follows; needs mmdet
+        coco.update(type='CocoPredictions', out_file=out)
         return
-    if is_pickle or Path(out).is_file():
+    if Path(out).suffix in ('.json', '.pkl') or Path(out).is_file():
         raise UserError(f'--out {out}: predictions of a segmentor go to a folder, one PNG of labels per image')
     for evaluator in evaluators:
         evaluator.output_dir = out

@@ -50,7 +50,7 @@ def write_report(request: Request, out: Path) -> None:
     checkpoint = request.checkpoint or (None if request.predictions else find_checkpoint(request.work_dir))
     predictions, speed = request.predictions, facts.Facts()
     if predictions is None:
-        predictions = request.work_dir / 'report' / ('predictions.pkl' if _is_detector(cfg) else 'predictions')
+        predictions = request.work_dir / 'report' / ('predictions.json' if _is_detector(cfg) else 'predictions')
         speed = run_test(cfg, checkpoint, predictions)
     elif not predictions.exists():
         raise UserError(f'--predictions {predictions} does not exist; make it with tools/test.py --out')

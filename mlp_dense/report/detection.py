@@ -26,7 +26,7 @@ class DetectionResults:
     """See :class:`mlp_dense.report.results.Results`.
 
     Args:
-        file: the predictions, as ``tools/test.py --out FILE.pkl`` writes them.
+        file: the predictions, as ``tools/test.py --out FILE.json`` writes them.
         dataset: the test set.
         score_thr: boxes below this score, 0 to 1, count for the AP alone.
 
@@ -38,14 +38,16 @@ class DetectionResults:
     count_name = 'Objects'
 
     def __init__(self, cfg: Config, dataset: Any, file: Path, score_thr: float):
+        from mlp_dense.engine.predictions import read_predictions
+
         self.dataset, self.score_thr = dataset, score_thr
+        options = _evaluator(cfg)
+        metrics = np.atleast_1d(options.get('metric', 'bbox'))
         self.classes = list(dataset.metainfo['classes'])
         self.visualizer = make_visualizer(cfg, dataset)
-        self.predictions = {one['img_id']: one for one in load(str(file))}
+        self.predictions = read_predictions(file, dataset, with_masks='segm' in metrics)
         infos = [dataset.get_data_info(index) for index in range(len(dataset))]
         self.ids = [info['img_id'] for info in infos]
-        if set(self.ids) != set(self.predictions):
-            raise UserError(f'{file} holds predictions of other images than the test set {dataset.ann_file}')
         self.names = [Path(info['img_path']).name for info in infos]
         self.confusion_names = [*self.classes, 'nothing']
         self.score_note = f'the F1 of objects and boxes of score {score_thr:g} and more, which are paired as above'
@@ -53,10 +55,9 @@ class DetectionResults:
             f'Objects and boxes of score {score_thr:g} and more, in pairs of an IoU of {IOU:g} and more whatever their '
             f'class; the surest box chooses first. What finds no partner is paired with nothing.'
         )
-        self._judge(_evaluator(cfg))
+        self._judge(options, [kind for kind in metrics if kind in ('bbox', 'segm')])
 
-    def _judge(self, options: dict[str, Any]) -> None:
-        kinds = [kind for kind in np.atleast_1d(options.get('metric', 'bbox')) if kind in ('bbox', 'segm')]
+    def _judge(self, options: dict[str, Any], kinds: list[str]) -> None:
         with TemporaryDirectory() as folder:
             figures = {kind: self._of_metric(options, kind, f'{folder}/{kind}') for kind in kinds}
             self._match(options['ann_file'], f'{folder}/{kinds[0]}.bbox.json')

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.device import get_device, get_max_cuda_memory, is_cuda_available
 from mmengine.registry import MODELS, init_default_scope
 
-from mlp_dense.engine.environment import gpu, versions
+from mlp_dense.engine.environment import versions
 from mlp_dense.report.curves import Run
 
 Facts = list[tuple[str, str]]
@@ -113,4 +113,6 @@ def _device() -> str:
 
 def of_environment() -> Facts:
     """Platform and versions where the report was made."""
-    return [('Platform', platform.platform()), *((check.what, check.detail) for check in (*versions(), gpu()))]
+    gpus = ', '.join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    packages = [(name, version()) for name, version in versions()]
+    return [('Platform', platform.platform()), *packages, ('GPU', gpus or 'none')]

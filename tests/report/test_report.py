@@ -241,9 +241,9 @@ def test_what_a_report_lacks_is_told_in_one_line(reports, shapes, tmp_path):
     assert 'nowhere does not exist' in run_tool('report', tmp_path / 'nowhere').error
     assert '--number is -1' in run_tool('report', segmentor, '--number', -1).error
     assert 'x.pth does not exist' in run_tool('report', segmentor, '--checkpoint', tmp_path / 'x.pth').error
-    given = ('--predictions', tmp_path / 'x.pkl')
+    given = ('--predictions', tmp_path / 'x.json')
     assert '--predictions' in run_tool('report', detector, *given).error
     other = tmp_path / 'other'
     make_shapes(other, train=1, val=VAL - 1, size=64, seed=0)
-    given = ('--predictions', detector / 'report/predictions.pkl', '--cfg-options', f'data_root={other}')
+    given = ('--predictions', detector / 'report/predictions.json', '--cfg-options', f'data_root={other}')
     assert 'predictions of other images' in run_tool('report', detector, *given).error

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import html
 import json
-import pickle
 import re
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from runs import small_config
 
@@ -37,22 +35,19 @@ def annotation(number, image, label, box, crowd=0):
 
 
 def prediction(image, *found, with_masks=True):
-    """As mmdet dumps it; ``found`` are (label, score, box), the masks are the boxes."""
+    """One image's results in COCO's format; ``found`` are (label, score, box), the masks are the boxes."""
     from mmdet.structures.mask import encode_mask_results
 
     boxes = [corners(box) for _, _, box in found]
     masks = np.zeros((len(boxes), HEIGHT, WIDTH), bool)
     for mask, (x, y, right, bottom) in zip(masks, boxes, strict=True):
         mask[y:bottom, x:right] = True
-    instances = {
-        'bboxes': torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        'labels': torch.tensor([label for label, _, _ in found], dtype=torch.long),
-        'scores': torch.tensor([score for _, score, _ in found]),
-        'masks': encode_mask_results(masks),
-    }
-    if not with_masks:
-        del instances['masks']
-    return {'img_id': image, 'ori_shape': (HEIGHT, WIDTH), 'pred_instances': instances}
+    codes = [{**code, 'counts': code['counts'].decode()} for code in encode_mask_results(masks)]
+    return [
+        {'image_id': image, 'category_id': 5 + label, 'bbox': list(box), 'score': score}
+        | ({'segmentation': code} if with_masks else {})
+        for (label, score, box), code in zip(found, codes, strict=True)
+    ]
 
 
 FOUND = {
@@ -76,14 +71,14 @@ def results(folder, found, with_masks=True):
         ],
     }
     (folder / 'truth.json').write_text(json.dumps(truth))
-    with (folder / 'found.pkl').open('wb') as file:
-        pickle.dump([prediction(k, *boxes, with_masks=with_masks) for k, boxes in found.items()], file)
+    predicted = [one for k, boxes in found.items() for one in prediction(k, *boxes, with_masks=with_masks)]
+    (folder / 'found.json').write_text(json.dumps(predicted))
     cfg = load_config(str(small_config('mask_rcnn')))
     metainfo = dict(classes=CLASSES, palette=[(250, 0, 0), (0, 250, 0), (0, 0, 250)])
     place = dict(data_root='', ann_file=str(folder / 'truth.json'), data_prefix=dict(img=str(folder)))
     cfg.test_dataloader.dataset.update(metainfo=metainfo, **place)
     cfg.test_evaluator.update(ann_file=str(folder / 'truth.json'), metric=['bbox', 'segm'] if with_masks else 'bbox')
-    return judge(cfg, folder / 'found.pkl', 0.3)
+    return judge(cfg, folder / 'found.json', 0.3)
 
 
 @pytest.fixture(scope='module')
@@ -147,7 +142,7 @@ def test_an_evaluator_without_annotations_is_refused(tmp_path):
     cfg.test_dataloader.dataset.update(metainfo=dict(classes=CLASSES, palette=[(1, 2, 3)] * 3), **place)
     cfg.test_evaluator = dict(type='VOCMetric')
     with pytest.raises(UserError, match='needs a CocoMetric with an ann_file'):
-        judge(cfg, tmp_path / 'found.pkl', 0.3)
+        judge(cfg, tmp_path / 'found.json', 0.3)
 
 
 def test_best_and_worst_do_not_overlap():

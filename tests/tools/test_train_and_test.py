@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import json
 import re
 import shutil
 import sys
@@ -110,15 +110,15 @@ def test_predictions_and_pictures_of_a_segmentor(segmentor, shapes, tmp_path):
 
 
 def test_predictions_and_pictures_of_a_detector(detector, shapes, tmp_path):
-    out, pictures = tmp_path / 'boxes.pkl', tmp_path / 'pictures'
+    out, pictures = tmp_path / 'boxes.json', tmp_path / 'pictures'
     flags = ('--work-dir', tmp_path, '--out', out, '--show-dir', pictures, '--tta')
     done = run_tool('test', small_config('retinanet'), detector[0] / 'epoch_8.pth', *flags, *given('retinanet', shapes))
     assert 'coco/bbox_mAP' in done.metrics('test')
-    with out.open('rb') as file:
-        predictions = pickle.load(file)
-    images = sorted((shapes / 'val2017').iterdir())
-    assert [prediction['img_path'] for prediction in predictions] == [str(path) for path in images]
-    assert all(len(prediction['pred_instances']['scores']) for prediction in predictions)
+    predictions = json.loads(out.read_text())
+    truth = json.loads((shapes / 'annotations/instances_val2017.json').read_text())
+    assert {prediction['image_id'] for prediction in predictions} == {image['id'] for image in truth['images']}
+    assert {prediction['category_id'] for prediction in predictions} <= {kind['id'] for kind in truth['categories']}
+    assert all(0 <= prediction['score'] <= 1 and len(prediction['bbox']) == 4 for prediction in predictions)
     check_pictures(pictures, shapes / 'val2017')
 
 
