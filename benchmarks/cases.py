@@ -148,7 +148,7 @@ class BackboneCase(Case):
     mode = 'backbone'
     family: str = 'CycleMLP'
     arch: str | dict[str, Any] = 'b2'
-    """A name from the family's table, or an entry of one."""
+    """An entry of the family's table, or its name."""
     options: dict[str, Any] | None = None
     """Further arguments of the family's class."""
 
@@ -166,7 +166,7 @@ class BackboneCase(Case):
         try:
             model: nn.Module = MODELS.build(options)
         except (TypeError, ValueError) as error:
-            raise UserError(f'{self.family} {self.arch} {self.options or ""}: {error}') from error
+            raise UserError(f'--options: {error}') from error
         return model
 
     def make(self, name: str) -> nn.Module:

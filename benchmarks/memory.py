@@ -55,9 +55,8 @@ def _peak_of_a_process(case: Case, name: str, how: How) -> int:
         with ProcessPoolExecutor(1, context) as process:
             return process.submit(peak_here, case, name, how).result()
     except BrokenProcessPool as error:
-        raise UserError(
-            f'--memory: the process of {name} at {case.label} was killed, maybe for want of memory'
-        ) from error
+        reason = 'its process was killed, maybe for want of memory'
+        raise UserError(f'--memory: measuring {name} at {case.label} failed: {reason}') from error
     except (UserError, RuntimeError, MemoryError) as error:
         reason = str(error).partition('\n')[0]
         raise UserError(f'--memory: measuring {name} at {case.label} failed: {reason}') from error
@@ -71,6 +70,7 @@ def peak_here(case: Case, name: str, how: How) -> int:
     torch.set_num_threads(how.threads)
     step = Step(case, name, how, {})
     step()
+    step.gradients.clear()
     Path('/proc/self/clear_refs').write_text('5')  # VmHWM := VmRSS
     before = _kilobytes('VmRSS')
     step()

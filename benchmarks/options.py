@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 from argparse import Namespace
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 
-import mlp_dense.backbones
 from benchmarks.cases import BackboneCase, Case, How, OpCase
 from benchmarks.growth import SIDES
-from benchmarks.peers import PEERS, check_peers
+from benchmarks.peers import PEERS
+from mlp_dense.backbones._paper import families
+from mlp_dense.engine.config import parse_value
 from mlp_dense.errors import UserError
 
 B2_STAGES = ((64, 128), (128, 64), (320, 32), (512, 16))
@@ -50,12 +49,17 @@ def cases_from(args: Namespace) -> list[Case]:
     if args.mode == 'op':
         maps = [(c, side, side) for c, side in B2_STAGES] if args.stages else [(args.channels, height, width)]
         return [OpCase(args.batch, h, w, args.backend, (), c, tuple(args.kernel_size)) for c, h, w in maps]
-    names = [name for name in mlp_dense.backbones.__all__ if isinstance(getattr(mlp_dense.backbones, name), type)]
-    if args.family not in names:
-        raise UserError(f'there is no family {args.family}; there are {", ".join(names)}')
+    archs = {family.__name__: family.archs for family in families()}
+    if args.family not in archs:
+        raise UserError(f'there is no family {args.family}; there are {", ".join(archs)}')
+    if args.arch not in archs[args.family]:
+        raise UserError(f'{args.family} has no arch {args.arch}; it has {", ".join(archs[args.family])}')
     peers = tuple(dict.fromkeys(PEERS if args.peers is None else args.peers))
-    check_peers(peers)
-    model = (peers, args.family, args.arch, {key: value_of(text) for key, text in args.options})
+    try:
+        options = {key: parse_value(text) for key, text in args.options}
+    except ValueError as error:
+        raise UserError(f'--options: {error}') from error
+    model = (peers, args.family, archs[args.family][args.arch], options)
     sizes = dict.fromkeys([(height, width), *((side, side) for side in sides_from(args))])
     return [BackboneCase(args.batch, h, w, args.backend, *model) for h, w in sizes]
 
@@ -63,11 +67,3 @@ def cases_from(args: Namespace) -> list[Case]:
 def sides_from(args: Namespace) -> tuple[int, ...]:
     """Return the sides of the square images over which growth is measured; none without ``--sides`` and ``--plot``."""
     return tuple(sorted(set(args.sides or (SIDES if args.plot else ()))))
-
-
-def value_of(text: str) -> Any:
-    """Read a Python literal; anything else is the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return text

@@ -1,28 +1,36 @@
 """Peak memory of a step on a CPU: each in a process of its own."""
 
+import os
+
 import pytest
 
 from benchmarks import memory
-from benchmarks.cases import FLOOR, ORIGINAL, PROJECT, How
-from benchmarks.op_case import OpCase
+from benchmarks.cases import ORIGINAL, PROJECT, How, OpCase
 from mlp_dense.errors import UserError
 
-
-def test_memory_is_that_of_the_step_and_a_failure_is_told(capfd):
-    """64 channels on 256 x 256: the map is 16 MiB."""
-    case, mib = OpCase(64, 256, 256, 1), 2**20
-    jobs = [(case, FLOOR, How()), (OpCase(64, 8, 8, 1, (2, 2)), PROJECT, How())]
-    jobs += [(case, ORIGINAL, How()), (case, FLOOR, How(train=True))]
-    floor, broken, original, trained = memory.ask(jobs)
-    assert floor['bytes'] == pytest.approx(16 * mib, abs=mib)  # the result
-    assert trained['bytes'] == pytest.approx(48 * mib, abs=mib)  # the result, its gradient and that of the input
-    assert original['bytes'] > 80 * mib  # offsets as large as two maps, columns, product and result
-    assert 'kernel_size must be' in broken['failed']
-    assert 'Traceback' in capfd.readouterr().err
+MIB = 2**20
 
 
-def test_the_tool_reports_a_failure_in_one_line(monkeypatch):
-    monkeypatch.setattr(memory, 'ask', lambda jobs: [{'bytes': 1}, {'failed': 'no memory'}])
-    case = OpCase(4, 8, 8, 1)
-    with pytest.raises(UserError, match=r'measuring original at Cycle FC .* failed: no memory'):
-        memory.peak_memory([(case, PROJECT), (case, ORIGINAL)], How(), {})
+def test_memory_is_that_of_the_step():
+    """The map, 64 channels on 256 x 256, is 16 MiB."""
+    case = OpCase(1, 256, 256, 'auto')
+    project, original = memory.peak_memory([(case, PROJECT), (case, ORIGINAL)], How(), {})
+    assert project == pytest.approx(32 * MIB, abs=MIB)  # the shifted map and the result
+    assert original > 80 * MIB  # offsets as large as two maps, columns, product and result
+    (trained,) = memory.peak_memory([(case, PROJECT)], How(train=True), {})
+    assert trained > 48 * MIB  # the result, its gradient and that of the input at the least
+
+
+def end(*_):
+    os.kill(os.getpid(), 9)
+
+
+def fail(*_):
+    raise RuntimeError('not enough memory\nand more')
+
+
+@pytest.mark.parametrize(('function', 'reason'), [(end, 'its process was killed'), (fail, 'not enough memory$')])
+def test_a_failure_is_one_line(function, reason, monkeypatch):
+    monkeypatch.setattr(memory, 'peak_here', function)
+    with pytest.raises(UserError, match=f'measuring original at Cycle FC .* failed: {reason}'):
+        memory.peak_memory([(OpCase(1, 8, 8, 'auto'), ORIGINAL)], How(), {})
