@@ -6,8 +6,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mlp_dense import timm_models  # noqa: F401  for timm's registry
-from mlp_dense.backbones import CycleMLP, DynaMixer, MLPMixer, RaftMLP, VisionPermutator
+from mlp_dense import backbones, timm_models  # noqa: F401  for timm's registry
+from mlp_dense.backbones import *  # noqa: F403  the families by their names
 from mlp_dense.necks import StridePyramid
 
 if TYPE_CHECKING:
@@ -15,15 +15,8 @@ if TYPE_CHECKING:
 
 __version__ = '0.1.0'
 
-__all__ = [
-    'CycleMLP',
-    'DynaMixer',
-    'MLPMixer',
-    'RaftMLP',
-    'StridePyramid',
-    'VisionPermutator',
-    '__version__',
-]
+__all__ = ['StridePyramid', '__version__']
+__all__ += backbones.__all__
 
 
 def __getattr__(name: str) -> Any:

@@ -6,10 +6,11 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from runs import ROOT
 
+from mlp_dense.backbones._paper import families
 from mlp_dense.engine.config import load_config
 from mlp_dense.engine.runner import fit_to_cpu
 
-FAMILIES = ('cyclemlp', 'vip', 'dynamixer', 'raftmlp', 'mlpmixer')
+FAMILIES = [family.paper.prefix for family in families()]
 
 
 def segmentation_samples(size):

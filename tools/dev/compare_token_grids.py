@@ -34,27 +34,21 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def types() -> dict[str, type]:
-    """Return the class of every family by the family's part in the names of configs."""
-    import mlp_dense  # noqa: F401  registers the families
-    from mlp_dense.backbones._paper import families
-
-    return {family.paper.prefix: family for family in families()}
-
-
-def ways_of(family: str, size: str) -> tuple[str, ...]:
-    """Name the values of ``token_grid`` that differ: one where the size is the grid's, or the family has no grid."""
+def families_and_ways() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return the type of every family and the values of ``token_grid`` that it has, by its part in configs' names."""
     from mlp_dense.backbones._grid_pyramid import GridPyramidMLP
+    from mlp_dense.backbones._paper import families
     from mlp_dense.layers import TOKEN_GRIDS
 
-    return TOKEN_GRIDS if issubclass(types()[family], GridPyramidMLP) and size != TRAINED else (ANY,)
+    ways = {family: TOKEN_GRIDS if issubclass(family, GridPyramidMLP) else (ANY,) for family in families()}
+    return {family.paper.prefix: (family.__name__, ways[family]) for family in ways}
 
 
 def runs(args: argparse.Namespace) -> Iterator[tuple[str, int, str, str]]:
     """Family, seed, way and size of every result."""
-    for seed, family in product(args.seeds, types()):
+    for seed, (family, (_, ways)) in product(args.seeds, families_and_ways().items()):
         for size in SIZES:
-            yield from ((family, seed, way, size) for way in ways_of(family, size))
+            yield from ((family, seed, way, size) for way in ((ANY,) if size == TRAINED else ways))
 
 
 def train(args: argparse.Namespace, family: str, seed: int) -> Path:
@@ -64,11 +58,9 @@ def train(args: argparse.Namespace, family: str, seed: int) -> Path:
     folder = args.work_dir / f'{family}_{args.iters}_{seed}'
     checkpoint = folder / f'iter_{args.iters}.pth'
     if not checkpoint.exists():
-        options = (f'train_cfg.max_iters={args.iters}', f'param_scheduler.1.end={args.iters}')
-        options = (*options, f'default_hooks.checkpoint.interval={args.iters}')
-        config = f'configs/upernet_{family}_shapes.py'
-        command = ('--work-dir', str(folder), '--seed', str(seed), '--no-validate', '--cfg-options')
-        training = [sys.executable, 'tools/train.py', config, *command, *options]
+        keys = ('train_cfg.max_iters', 'param_scheduler.1.end', 'default_hooks.checkpoint.interval')
+        training = [sys.executable, 'tools/train.py', f'configs/upernet_{family}_shapes.py', '--work-dir', str(folder)]
+        training += ['--seed', str(seed), '--no-validate', '--cfg-options', *(f'{key}={args.iters}' for key in keys)]
         print(f'\n$ {" ".join(training)}', flush=True)
         if subprocess.run(training).returncode:
             raise UserError(f'training {family} failed; see the message above. Results so far are kept')
@@ -91,38 +83,36 @@ def measure(checkpoint: Path, family: str, way: str, size: str) -> float:
 def markdown(results: dict[str, float], args: argparse.Namespace) -> str:
     """Mean and spread (largest minus smallest) over the seeds that are there."""
     lines = [f'| family | token_grid | {" | ".join(SIZES)} | seeds |', f'|---|---|{"---:|" * len(SIZES)}---:|']
-    for family, cls in types().items():
-        for way in ways_of(family, ''):
-            cells, count = [], 0
-            for size in SIZES:
-                key = way if way in ways_of(family, size) else ANY
-                values = [results.get(key_of(args, family, seed, key, size)) for seed in args.seeds]
-                values = [value for value in values if value is not None]
-                count = max(count, len(values))
-                spread = max(values) - min(values) if values else 0
-                cells.append(f'{statistics.mean(values):.1f} ({spread:.1f})' if values else 'not measured')
-            lines.append(f'| {cls.__name__} | {way} | {" | ".join(cells)} | {count} |')
+    for family, (name, ways) in families_and_ways().items():
+        for way in ways:
+            keys = [(ANY if size == TRAINED else way, size) for size in SIZES]
+            rows = [[results.get(key_of(args, family, seed, *key)) for seed in args.seeds] for key in keys]
+            measured = [[value for value in row if value is not None] for row in rows]
+            lines.append(f'| {name} | {way} | {" | ".join(map(cell, measured))} | {max(map(len, measured))} |')
     return '\n'.join(lines)
 
 
-def key_of(args: argparse.Namespace, *run: object) -> str:
-    return ' '.join(map(str, (args.iters, *run)))
+def cell(values: Sequence[float]) -> str:
+    return f'{statistics.mean(values):.1f} ({max(values) - min(values):.1f})' if values else 'not measured'
 
 
-def read_results(file: Path) -> dict[str, float]:
-    return json.loads(file.read_text()) if file.exists() else {}
+def key_of(args: argparse.Namespace, *result: object) -> str:
+    return ' '.join(map(str, (args.iters, *result)))
 
 
 def run(args: argparse.Namespace) -> int:
     file = args.work_dir / 'results.json'
-    if not args.markdown:
-        args.work_dir.mkdir(parents=True, exist_ok=True)
-        for family, seed, way, size in runs(args):
-            key = key_of(args, family, seed, way, size)
-            if key not in read_results(file):
-                value = measure(train(args, family, seed), family, way, size)
-                file.write_text(json.dumps({**read_results(file), key: value}, indent=1))
-    print(markdown(read_results(file), args))
+
+    def results() -> dict[str, float]:  # read anew each time: another process may have written
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    for family, seed, way, size in () if args.markdown else runs(args):
+        key = key_of(args, family, seed, way, size)
+        if key not in results():
+            value = measure(train(args, family, seed), family, way, size)
+            file.write_text(json.dumps({**results(), key: value}, indent=1))
+    print(markdown(results(), args))
     return 0
 
 
