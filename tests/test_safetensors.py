@@ -34,14 +34,30 @@ def test_mmengine_loads_safetensors_wherever_it_loads_checkpoints(tmp_path, monk
     assert torch.equal(parent.weight, weights['weight'])
 
 
-def test_safetensors_from_an_address(tmp_path):
-    save_file({'weight': torch.ones(2)}, tmp_path / 'net.safetensors')
+def test_a_file_from_an_address_is_kept_if_its_name_ends_with_a_hash(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        content = read_checkpoint(f'http://127.0.0.1:{server.server_port}/net.safetensors')
+        address = f'http://127.0.0.1:{server.server_port}'
+        for number in (1, 2):
+            for name in ('net.safetensors', 'net-0123abcd.safetensors'):
+                save_file({'weight': torch.full((2,), float(number))}, tmp_path / name)
+            torch.save({'weight': torch.full((2,), float(number))}, tmp_path / 'net.pth')
+            for name, expected in (('net.safetensors', number), ('net-0123abcd.safetensors', 1), ('net.pth', number)):
+                state = read_checkpoint(f'{address}/{name}')['state_dict']
+                assert state['weight'].tolist() == [expected, expected], name
+        with pytest.raises(CheckpointError, match=r'none\.pth cannot be read \(HTTP Error 404'):
+            read_checkpoint(f'{address}/none.pth')
         server.shutdown()
-    assert content['state_dict']['weight'].tolist() == [1, 1]
+    assert [path.name for path in (tmp_path / 'home/hub/checkpoints').iterdir()] == ['net-0123abcd.safetensors']
+
+
+@pytest.mark.parametrize('source', ['torchvision://nonsense', 'open-mmlab://nonsense', 'mmcls://x', 'pavi://x.pth'])
+def test_an_address_that_nobody_knows_is_one_clear_line(source):
+    with pytest.raises(CheckpointError, match=source) as error:
+        read_checkpoint(source)
+    assert '\n' not in str(error.value)
 
 
 def test_broken_safetensors_is_one_clear_line(tmp_path):

@@ -194,6 +194,21 @@ def test_what_cannot_be_converted_is_told_in_one_line(trained, tmp_path, capsys)
     assert not out.exists()
 
 
+@SUFFIXES
+def test_unsafe_input_gives_a_safe_file_and_says_so(suffix, tmp_path, capsys):
+    meta = {'iter': np.int64(7), 'place': Path('x')}
+    torch.save({'state_dict': {'w': torch.ones(2)}, 'meta': meta, 'optimizer': Path('y')}, tmp_path / 'in.pth')
+    out = tmp_path / f'out{suffix}'
+    told = error_of(capsys, tmp_path / 'in.pth', out)
+    assert 'asks for pathlib' in told and f'convert_checkpoint.py --unsafe {tmp_path}/in.pth' in told
+    assert not out.exists()
+    assert convert(tmp_path / 'in.pth', out, '--unsafe') == 0
+    printed = capsys.readouterr().out
+    assert f'--unsafe: any code in {tmp_path}/in.pth runs now, with all your rights' in printed
+    assert 'left out: optimizer, meta.place' in printed
+    assert read_checkpoint(str(out))['meta'] == {'iter': 7}
+
+
 def test_an_existing_file_is_kept_unless_forced(trained, tmp_path, capsys):
     out = tmp_path / 'out.pth'
     out.write_text('mine')
