@@ -40,9 +40,7 @@ def test_augmented_testing_of_masks_is_refused(tmp_path):
     assert '--tta: mmdet merges augmented boxes but not masks' in done.error
 
 
-@pytest.mark.parametrize(
-    ('method', 'out', 'told'), [('semfpn', 'x.pkl', 'a folder'), ('retinanet', 'x.pkl', 'FILE.json')]
-)
+@pytest.mark.parametrize(('method', 'out', 'told'), [('semfpn', 'x.pkl', 'a folder'), ('retinanet', 'x', 'FILE.json')])
 def test_predictions_of_the_wrong_kind(method, out, told, tmp_path):
     done = run_tool('test', small_config(method), 'any.pth', '--work-dir', tmp_path, '--out', out)
     assert told in done.error
@@ -53,6 +51,7 @@ def test_predictions_of_the_wrong_kind(method, out, told, tmp_path):
     [
         (['configs/nowhere.py'], 'config configs/nowhere.py does not exist'),
         (['{seg}', '--cfg-options', 'data_root={data}/nowhere'], 'name its folder with --cfg-options data_root=FOLDER'),
+        (['{seg}', '--cfg-options', 'data_root={tmp}/my data,v2'], '{tmp}/my data,v2 (train data) does not exist'),
         (['{det}', '--cfg-options', 'data_root={tmp}'], '{tmp}/annotations/instances_train2017.json (train data)'),
         (['{seg}', '--cfg-options', 'train_cfg.max_iter=2'], 'did you mean train_cfg.max_iters?'),
         (['{seg}', '--resume', '{tmp}/nowhere.pth', '--cfg-options', 'data_root={data}'], 'nowhere.pth does not exist'),

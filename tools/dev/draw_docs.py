@@ -26,18 +26,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def draw_cells(axes: Any, values: Sequence[Sequence[str]]) -> None:
-    """A table of coloured cells, one row per list, first row on top."""
-    for row, colors in enumerate(values):
-        for column, color in enumerate(colors):
-            axes.add_patch(_square(column, len(values) - 1 - row, color))
-    axes.set(xlim=(-0.1, len(values[0]) + 0.1), ylim=(-0.1, len(values) + 0.1), aspect='equal')
-    axes.axis('off')
-
-
-def _square(x: float, y: float, color: str) -> Any:
+    """Draw a table of coloured cells, one row per list, the first row on top."""
     from matplotlib.patches import Rectangle
 
-    return Rectangle((x, y), 1, 1, facecolor=color, edgecolor='white', linewidth=1.5)
+    for row, colors in enumerate(reversed(values)):
+        for column, color in enumerate(colors):
+            axes.add_patch(Rectangle((column, row), 1, 1, facecolor=color, edgecolor='white', linewidth=1.5))
+    axes.set(xlim=(-0.1, len(values[0]) + 0.1), ylim=(-0.1, len(values) + 0.1), aspect='equal')
+    axes.axis('off')
 
 
 def cycle_fc_figure() -> Figure:
