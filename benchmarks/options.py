@@ -36,7 +36,7 @@ def how_from(args: Namespace) -> How:
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
             raise UserError(f'--device {args.device}: PyTorch sees {count} CUDA devices here')
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)
     if args.threads:
         torch.set_num_threads(args.threads)
     layout = getattr(args, 'channels_last', False)

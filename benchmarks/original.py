@@ -30,6 +30,8 @@ class DeformableCycleFC(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         image = x.permute(0, 3, 1, 2).to(self.weight.dtype)
         offset = self.offset.expand(len(x), -1, *image.shape[2:])
+        if x.is_cuda:  # where the backward pass writes into a tensor of the same layout
+            offset = offset.contiguous()
         return deform_conv2d(image, offset, self.weight, self.bias).to(x.dtype).permute(0, 2, 3, 1)
 
 

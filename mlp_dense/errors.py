@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import ParamSpec
+
+Arguments = ParamSpec('Arguments')
 
 
 class UserError(Exception):
@@ -15,16 +18,16 @@ class CheckpointError(UserError, ValueError):
     """A checkpoint that cannot be read, or that is not one of this model."""
 
 
-def user_errors(main: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[str] | None], int]:
-    """Decorate a tool's ``main(argv=None) -> int``: a :class:`UserError` becomes one line on stderr and exit code 2.
+def user_errors(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
+    """Decorate what a tool runs: a :class:`UserError` becomes one line on stderr and exit code 2.
 
     Any other exception keeps its traceback, since it is a defect of ours or of a library, not of the user's input.
     """
 
     @functools.wraps(main)
-    def run(argv: Sequence[str] | None = None) -> int:
+    def run(*args: Arguments.args, **options: Arguments.kwargs) -> int:
         try:
-            return main(argv)
+            return main(*args, **options)
         except UserError as error:
             sys.stderr.write(f'error: {error}\n')
             return 2

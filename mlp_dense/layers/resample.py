@@ -47,13 +47,13 @@ def stride_matrix(old_size: int, old_stride: int, new_size: int, new_stride: int
         like: a tensor of the dtype and on the device wanted.
     """
     samples = max(1, round(new_stride / old_stride))
-    exact = dict(device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))
-    inside = (torch.arange(samples, **exact) + 0.5) / samples - 0.5  # of a new cell, symmetric about its centre
-    pixels = new_stride * (torch.arange(new_size, **exact)[:, None] + 0.5 + inside)
+    device, dtype = like.device, torch.promote_types(like.dtype, torch.float32)
+    inside = (torch.arange(samples, device=device, dtype=dtype) + 0.5) / samples - 0.5  # about a new cell's centre
+    pixels = new_stride * (torch.arange(new_size, device=device, dtype=dtype)[:, None] + 0.5 + inside)
     places = pixels / old_stride - 0.5  # in old cells
     left = places.floor().clamp(0, max(old_size - 2, 0)).long()
     share = places - left if old_size > 1 else torch.zeros_like(places)  # outside 0 to 1 it continues the line
-    matrix = torch.zeros(new_size, samples, old_size, **exact)
+    matrix = torch.zeros(new_size, samples, old_size, device=device, dtype=dtype)
     matrix.scatter_add_(2, left[..., None], (1 - share)[..., None])
     if old_size > 1:
         matrix.scatter_add_(2, left[..., None] + 1, share[..., None])

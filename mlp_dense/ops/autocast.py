@@ -9,10 +9,15 @@ import torch
 from torch import Tensor
 
 
+@torch.compiler.assume_constant_result  # PyTorch 2.11 cannot trace it
+def _has_autocast(kind: str) -> bool:
+    return torch.amp.is_autocast_available(kind)
+
+
 def autocast_is_on(x: Tensor) -> bool:
     """Tell whether autocast is on for the device of ``x``."""
     kind = x.device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return _has_autocast(kind) and torch.is_autocast_enabled(kind)
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[Any]:

@@ -1,4 +1,4 @@
-"""Levels at another stride: what a cell holds of its own position comes out where it belongs, to the image's last cell."""
+"""Levels at another stride: a cell's own position comes out where it belongs, up to the image's last cell."""
 
 import pytest
 import torch
