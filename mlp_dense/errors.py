@@ -1,4 +1,4 @@
-"""How the command-line tools report what the user can mend: one line on stderr and an exit code that is not 0."""
+"""The errors that a user can mend: command-line tools tell them in one line, with an exit code that is not 0."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class PyramidMLP(ReleasedModel):
         return f'norm{self.stage_at[stage]}'
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """``(B, 3, H, W)`` image -> logits ``(B, num_classes)``, or with ``fork_feat`` the tuple of levels.
+        """Map an image ``(B, 3, H, W)`` to logits ``(B, num_classes)``, or with ``fork_feat`` to the tuple of levels.
 
         Levels have the memory format of the image: contiguous, or channels_last, which saves a copy.
         """
@@ -166,11 +166,11 @@ class PyramidMLP(ReleasedModel):
         return x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
     def forward_stages(self, x: Tensor) -> Iterator[Tensor]:
-        """The ``(B, H, W, C)`` level of each stage in turn, before any norm."""
+        """Yield the ``(B, H, W, C)`` level of each stage of a ``(B, 3, H, W)`` image in turn, before any norm."""
         return self.run_stages(self.embed(x))
 
     def embed(self, x: Tensor) -> Tensor:
-        """``(B, 3, H, W)`` image -> ``(B, H', W', C)``. Raises ValueError for another shape, or less than a patch."""
+        """Embed ``(B, 3, H, W) -> (B, H', W', C)``. Raises ValueError for another shape, or less than a patch."""
         if x.dim() != 4 or x.shape[1] != 3:
             raise ValueError(f'{self.arch_name} takes images (B, 3, H, W), got shape {tuple(x.shape)}')
         if min(x.shape[2:]) < self.patch_size:
@@ -178,7 +178,7 @@ class PyramidMLP(ReleasedModel):
         return self.patch_embed(x.permute(0, 2, 3, 1))
 
     def run_stages(self, x: Tensor) -> Iterator[Tensor]:
-        """The ``(B, H, W, C)`` output of each stage in turn, from the embedded image."""
+        """Yield the ``(B, H, W, C)`` output of each stage in turn, from the embedded image."""
         for module in self.network:
             if isinstance(module, nn.Sequential):  # a stage; the others are downsamplings
                 for block in module:
@@ -188,7 +188,7 @@ class PyramidMLP(ReleasedModel):
                 x = module(x)
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
-        """The output of one block, recomputed in the backward pass where ``with_cp`` asks for it."""
+        """Run one block; with ``with_cp`` its activations are recomputed in the backward pass."""
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(block, x, use_reentrant=False)
         return block(x)
@@ -201,7 +201,7 @@ class PyramidMLP(ReleasedModel):
             module.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> PyramidMLP:
-        """As :meth:`torch.nn.Module.train`, but frozen parts, and BatchNorm with ``norm_eval``, stay in eval mode."""
+        """Set the training mode; frozen parts, and BatchNorm with ``norm_eval``, stay in evaluation mode."""
         super().train(mode)
         self._freeze()
         for module in self.modules() if self.norm_eval else ():

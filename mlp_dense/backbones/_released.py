@@ -1,4 +1,4 @@
-"""What a family says of released files, and how checkpoints come into a backbone: every tensor accounted for."""
+"""The loading of checkpoints into a backbone, released files too, with every tensor accounted for."""
 
 from __future__ import annotations
 

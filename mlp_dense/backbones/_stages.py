@@ -14,25 +14,25 @@ Arch = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a backbone, as its builders see it."""
+    """A stage of a backbone, as its builders see it."""
 
     index: int
     dim: int
     mlp_ratio: float
     step: int
-    """Stride of the stem or downsampling before it."""
+    """The stride of the stem or downsampling before it."""
     stride: int
-    """Pixels of the image per cell."""
+    """The pixels of the image per cell."""
     grid: int
-    """Cells along an edge of the training image."""
+    """The cells along an edge of the training image."""
     drop_paths: tuple[float, ...]
-    """One rate per block."""
+    """The drop path rate of each block."""
     options: Mapping[str, Any]
     """This stage's entries of the arch table beyond those above."""
 
 
 def find_arch(family: str, archs: Mapping[str, Arch], arch: str | Arch, strides: Sequence[int]) -> Arch:
-    """The entry of a family's table by name, or an arch of one's own with the same keys.
+    """Find the entry of a family's table by name, or check an arch that has the same keys.
 
     Args:
         strides: those of the family, where its table has no ``strides``.
@@ -55,7 +55,7 @@ def find_arch(family: str, archs: Mapping[str, Arch], arch: str | Arch, strides:
 
 
 def drop_path_rates(rate: float, blocks: int, constant: bool) -> list[float]:
-    """One rate per block: ``rate`` for all, or growing linearly from 0 at the first to ``rate`` at the last.
+    """List one rate per block: ``rate`` for all, or growing linearly from 0 at the first to ``rate`` at the last.
 
     Raises:
         ValueError: ``rate`` is not in [0, 1).
@@ -66,14 +66,14 @@ def drop_path_rates(rate: float, blocks: int, constant: bool) -> list[float]:
 
 
 def make_stages(arch: Arch, strides: Sequence[int], img_size: int, rates: Sequence[float]) -> list[Stage]:
-    """The stages of an arch.
+    """Make the stages of an arch.
 
     Args:
         strides: those of the family, where the arch has none.
         img_size: edge of the training images, in pixels.
         rates: drop path of each block.
     """
-    own = [key for key in arch if key not in ('dims', 'depths', 'mlp_ratios', 'strides')]
+    extras = [key for key in arch if key not in ('dims', 'depths', 'mlp_ratios', 'strides')]
     stages, stride, first = [], 1, 0
     for index, step in enumerate(arch.get('strides', strides)):
         stride *= step
@@ -86,7 +86,7 @@ def make_stages(arch: Arch, strides: Sequence[int], img_size: int, rates: Sequen
             stride=stride,
             grid=-(-img_size // stride),
             drop_paths=tuple(rates[first : first + depth]),
-            options={key: arch[key][index] for key in own},
+            options={key: arch[key][index] for key in extras},
         )
         stages.append(stage)
         first += depth

@@ -84,12 +84,12 @@ class CycleMix(ThreeBranch):
 
 
 def branches_are_cheap(x: Tensor) -> bool:
-    """Whether a map has so few cells that making an image's own matrices, some C^2, costs more than they save."""
+    """Tell whether a map has so few cells that an image's own matrices, some C^2, cost more than they save."""
     return x.device.type == 'cpu' and not torch.compiler.is_exporting() and x.shape[1] * x.shape[2] <= x.shape[3]
 
 
 def projection_folds(x: Tensor) -> bool:
-    """Whether putting the projection into each image's matrices, 3 C^3, costs less than applying it, H W C^2."""
+    """Tell whether folding the projection into each image's matrices, 3 C^3, costs less than H W C^2."""
     return not torch.compiler.is_exporting() and x.shape[1] * x.shape[2] > 4 * x.shape[3]
 
 

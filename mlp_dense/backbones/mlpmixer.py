@@ -106,7 +106,7 @@ class MLPMixer(GridPyramidMLP):
         return MixerLayer(stage, drop_path, self.token_grid, act)
 
     def init_layer(self, module: nn.Module) -> None:
-        """As timm: Xavier for Linear, LeCun for the stem, zero head."""
+        """Initialise one layer as timm does: Xavier for Linear, LeCun for the stem, a zero head."""
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
         elif isinstance(module, nn.Conv2d):
@@ -128,26 +128,26 @@ class MLPMixer(GridPyramidMLP):
         return rename(state, names)
 
     def _depth(self, stage: int) -> float:
-        """The blocks of a stage; infinitely many of one that there is not."""
+        """Count the blocks of a stage; a stage that there is not has infinitely many."""
         return len(self.stages[stage].drop_paths) if stage < len(self.stages) else math.inf
 
     def _places(self) -> list[tuple[int, int]]:
-        """Stage, and number in it, of each block."""
+        """List stage, and number in it, of each block."""
         return [(stage.index, block) for stage in self.stages for block in range(len(stage.drop_paths))]
 
-    def _place_block(self, found: re.Match[str]) -> str:
-        places, number = self._places(), int(found[1])
+    def _place_block(self, match: re.Match[str]) -> str:
+        places, number = self._places(), int(match[1])
         stage, block = places[number] if number < len(places) else (number, 0)  # such a stage has no place
         return f'network.{stage}.{block}.'
 
-    def _place_norm(self, found: re.Match[str]) -> str:
+    def _place_norm(self, match: re.Match[str]) -> str:
         last_blocks = list(accumulate(len(stage.drop_paths) for stage in self.stages))
-        if int(found[1]) + 1 not in last_blocks:
+        if int(match[1]) + 1 not in last_blocks:
             raise CheckpointError(
-                f'{found[0]} is the norm of a level within a stage, which version 0.1 could return; here levels are '
+                f'{match[0]} is the norm of a level within a stage, which version 0.1 could return; here levels are '
                 f'the ends of the four stages, after {", ".join(map(str, last_blocks))} blocks'
             )
-        return f'norm{last_blocks.index(int(found[1]) + 1)}.'
+        return f'norm{last_blocks.index(int(match[1]) + 1)}.'
 
 
 # Google's arrays -> timm's names; kernels are transposed besides.
@@ -156,8 +156,8 @@ JAX_MIXER: Names = {
     r'^MixerBlock_(\d+)/': r'blocks.\1/',
     r'/LayerNorm_0/': '/norm1/',
     r'/LayerNorm_1/': '/norm2/',
-    r'/token_mixing/Dense_([01])/': lambda found: f'/mlp_tokens/fc{int(found[1]) + 1}/',
-    r'/channel_mixing/Dense_([01])/': lambda found: f'/mlp_channels/fc{int(found[1]) + 1}/',
+    r'/token_mixing/Dense_([01])/': lambda found: f'/mlp_tokens/fc{int(match[1]) + 1}/',
+    r'/channel_mixing/Dense_([01])/': lambda found: f'/mlp_channels/fc{int(match[1]) + 1}/',
     r'^pre_head_layer_norm/': 'norm/',
     r'/(scale|kernel)$': '/weight',
     r'/': '.',

@@ -26,8 +26,8 @@ RAFT = 2  # channels that are mixed together with one axis, table 1
 # Released name -> ours. Position in the released list `fn` of a level: 0 the embedding, 2 and up the blocks.
 NAMES: Names = {
     r'^levels\.0\.fn\.0\.': 'patch_embed.',
-    r'^levels\.(\d+)\.fn\.0\.': lambda found: f'network.{2 * int(found[1]) - 1}.',
-    r'^levels\.(\d+)\.fn\.(\d+)\.': lambda found: f'network.{2 * int(found[1])}.{int(found[2]) - 2}.',
+    r'^levels\.(\d+)\.fn\.0\.': lambda match: f'network.{2 * int(match[1]) - 1}.',
+    r'^levels\.(\d+)\.fn\.(\d+)\.': lambda match: f'network.{2 * int(match[1])}.{int(match[2]) - 2}.',
     r'(\.\d+)\.1\.norm\.1\.': r'\1.vertical.norm.',
     r'(\.\d+)\.1\.fn\.': r'\1.vertical.mlp.',
     r'(\.\d+)\.3\.norm\.1\.': r'\1.horizontal.norm.',
@@ -112,7 +112,7 @@ class RaftBlock(nn.Module):
         return residual_mlp(self.mix_tokens(x), self.norm, self.mlp, self.drop_path)
 
     def mix_tokens(self, x: Tensor) -> Tensor:
-        """The first two steps."""
+        """Take the first two steps."""
         for axis, mixer in ((1, self.vertical), (2, self.horizontal)):
             x = x + self.drop_path(self._mix(mixer, mixer.norm(x), axis))
         return x
@@ -172,10 +172,10 @@ class RaftMLP(GridPyramidMLP):
         return self.block(stage, drop_path, self.token_grid)
 
     def init_layer(self, module: nn.Module) -> None:
-        """PyTorch's defaults."""
+        """Keep PyTorch's initial values."""
 
     def from_released(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Renamed; and the token norms, whose released entry g * RAFT + q belongs to channel q * C / RAFT + g."""
+        """Rename, and reorder the token norms: their entry g * RAFT + q belongs to channel q * C / RAFT + g."""
         renamed = rename(state, NAMES)
         if renamed.keys() == state.keys():
             return renamed

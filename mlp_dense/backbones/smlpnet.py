@@ -25,7 +25,7 @@ from mlp_dense.layers import FixedGrid, MixerBlock, PatchEmbed, on_axis
 # Released name -> ours; the numbers of the blocks follow in from_released.
 NAMES: Names = {
     r'^to_patch_embedding\.0\.0\.': 'patch_embed.proj.',
-    r'^to_patch_embedding\.(\d+)\.0\.': lambda found: f'network.{2 * int(found[1]) - 1}.proj.',
+    r'^to_patch_embedding\.(\d+)\.0\.': lambda match: f'network.{2 * int(match[1]) - 1}.proj.',
     r'\.0\.conv_merge\.BN\.': '.norm1.bn.',
     r'\.0\.conv_merge\.Conv\.': '.attn.conv.',
     r'^(token_mix\.\d+)\.1\.': r'\1.attn.',
@@ -118,7 +118,7 @@ class SMLPNet(GridPyramidMLP):
         return super().make_norm(dim) if self.fork_feat else CellNorm(dim)
 
     def init_layer(self, module: nn.Module) -> None:
-        """PyTorch's defaults."""
+        """Keep PyTorch's initial values."""
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
         if not (self.with_cp and torch.is_grad_enabled()) or torch.compiler.is_compiling():
@@ -128,7 +128,7 @@ class SMLPNet(GridPyramidMLP):
     def from_released(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         blocks = [f'network.{2 * stage.index}.{i}.' for stage in self.stages for i in range(len(stage.drop_paths))]
         places = dict(enumerate(blocks))  # a block that this arch lacks keeps its name, which is refused then
-        names = {**NAMES, r'^(?:token|channel)_mix\.(\d+)\.': lambda found: places.get(int(found[1]), found[0])}
+        names = {**NAMES, r'^(?:token|channel)_mix\.(\d+)\.': lambda match: places.get(int(match[1]), match[0])}
         return {
             name: value.flatten(1) if value.shape[2:] == (1, 1) else value
             for name, value in rename(state, names).items()

@@ -1,4 +1,4 @@
-"""What the tools look at before the start, so that what the user can mend ends in one line and not in a traceback."""
+"""The checks before the start: what the user can mend ends in one line and not in a traceback."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ def check_init(node: Any, key: str) -> None:
 
 
 def innermost(dataset: Any) -> Iterator[Any]:
-    """The datasets, or dataset configs, inside wrappers such as RepeatDataset and ConcatDataset."""
+    """Yield the datasets, or dataset configs, inside wrappers such as RepeatDataset and ConcatDataset."""
     get = dataset.get if isinstance(dataset, Mapping) else lambda name: getattr(dataset, name, None)
     inner = get('datasets') or [get('dataset')]
     if inner == [None]:
         yield dataset
         return
-    for one in inner:
-        yield from innermost(one)
+    for part in inner:
+        yield from innermost(part)

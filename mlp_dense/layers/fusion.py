@@ -19,11 +19,11 @@ class ThreeBranch(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def branches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Three ``(B, H, W, C)`` maps: mixed along one axis, along the other, and over channels."""
+        """Return three ``(B, H, W, C)`` maps: mixed along one axis, along the other, and over channels."""
         raise NotImplementedError
 
     def gate(self, mean: Tensor) -> Tensor:
-        """``(B, C)``, the spatial mean of the sum of the branches -> ``(B, 3, C)``, the weight of each branch."""
+        """Map ``(B, C)``, the spatial mean of the sum of the branches, to ``(B, 3, C)``, the weight of each branch."""
         scores = self.reweight(mean).unflatten(-1, (-1, 3))  # the three scores of a channel are adjacent
         return scores.softmax(-1).transpose(1, 2).contiguous()
 

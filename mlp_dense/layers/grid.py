@@ -36,7 +36,7 @@ class Overlap(NamedTuple):
 
     @classmethod
     def of(cls, size: int, length: int, device: torch.device) -> Overlap:
-        """Windows of ``length`` cells over an axis of ``size`` cells, which must be at least as many."""
+        """Place windows of ``length`` cells over an axis of ``size`` cells, which must be at least as many."""
         gaps = max(-(-size // length) - 1, 1)
         starts = (2 * torch.arange(-(-size // length), device=device) * (size - length) + gaps) // (2 * gaps)
         places = torch.arange(size, device=device)
@@ -51,7 +51,7 @@ class Overlap(NamedTuple):
         return cls((starts[:, None] + torch.arange(length, device=device)).flatten(), at_last, at_before, share)
 
     def join(self, windows: Tensor, axis: int) -> Tensor:
-        """``(..., windows * length, ...)`` along ``axis`` -> ``(..., size, ...)``, blended where windows overlap."""
+        """Join ``(..., windows * length, ...)`` along ``axis`` to ``(..., size, ...)``, blended where windows overlap."""
         last, before = windows.index_select(axis, self.last), windows.index_select(axis, self.before)
         return torch.lerp(before, last, self.share.to(last).view(-1, *[1] * (windows.dim() - 1 - axis)))
 

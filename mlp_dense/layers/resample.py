@@ -1,4 +1,4 @@
-"""All resampling: of features to another size, of levels to another stride, of weights to another grid."""
+"""The resampling of features to another size, of levels to another stride and of weights to another grid."""
 
 from __future__ import annotations
 
