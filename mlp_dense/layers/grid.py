@@ -51,7 +51,7 @@ class Overlap(NamedTuple):
         return cls((starts[:, None] + torch.arange(length, device=device)).flatten(), at_last, at_before, share)
 
     def join(self, windows: Tensor, axis: int) -> Tensor:
-        """Join ``(..., windows * length, ...)`` along ``axis`` to ``(..., size, ...)``, blended where windows overlap."""
+        """Join ``(..., windows * length, ...)`` along ``axis`` to ``(..., size, ...)``; overlaps are blended."""
         last, before = windows.index_select(axis, self.last), windows.index_select(axis, self.before)
         return torch.lerp(before, last, self.share.to(last).view(-1, *[1] * (windows.dim() - 1 - axis)))
 
