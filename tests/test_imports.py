@@ -1,7 +1,27 @@
 """The core stands alone: importing it pulls in neither detection nor segmentation, prints nothing, needs no GPU."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1] / 'mlp_dense'
+# Rooms from the lowest up; those of one line do not know each other.
+ROOMS = [
+    ['errors'],
+    ['ops', 'safe_files'],
+    ['checkpoints'],
+    ['layers'],
+    ['backbones', 'necks'],
+    ['timm_classes'],
+    ['timm_models'],
+    ['datasets'],
+    ['engine'],
+    ['predict', 'report', 'export', 'stats'],
+]
+CORE = {room for rooms in ROOMS[:7] for room in rooms}
 
 PROBE = """
 import sys
@@ -47,3 +67,38 @@ def test_mmdet_and_mmseg_find_the_backbone_under_their_own_scope():
         "    assert type(registry.build(dict(type='CycleMLP', arch='b1'))) is mlp_dense.CycleMLP\n"
     )
     assert result.returncode == 0, result.stderr
+
+
+def imports() -> Iterator[tuple[str, str]]:
+    """Every module of the package with each name that it imports, also inside functions."""
+    for path in PACKAGE.rglob('*.py'):
+        module = '.'.join(path.relative_to(PACKAGE.parent).with_suffix('').parts).removesuffix('.__init__')
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.Import):
+                yield from ((module, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert not node.level, f'{module}: relative import'
+                yield module, node.module or ''
+
+
+def test_rooms_import_lower_rooms_only():
+    rank = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
+    edges = [(module.split('.'), name.split('.')) for module, name in imports() if name.startswith('mlp_dense.')]
+    inside = [(user[1], used[1]) for user, used in edges if user[1:] not in ([], ['__main__'])]
+    assert len(inside) > 100
+    upwards = {(user, used) for user, used in inside if user != used and rank[used] >= rank[user]}
+    assert not upwards
+
+
+def test_no_circle_of_modules():
+    edges: dict[str, set[str]] = {}
+    modules = {module for module, _ in imports()}
+    for module, name in imports():
+        if module != 'mlp_dense' and name in modules and name != module:
+            edges.setdefault(module, set()).add(name)
+    TopologicalSorter(edges).prepare()  # raises CycleError
+
+
+def test_the_core_names_neither_mmdet_nor_mmseg_nor_mmcv():
+    named = {(module, name) for module, name in imports() if name.split('.')[0] in ('mmdet', 'mmseg', 'mmcv')}
+    assert named and not [pair for pair in named if pair[0].split('.')[1:2] and pair[0].split('.')[1] in CORE]
