@@ -13,7 +13,7 @@ from mlp_dense.necks import StridePyramid
 if TYPE_CHECKING:
     from mlp_dense.predict import predict as predict
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 __all__ = ['StridePyramid', '__version__']
 __all__ += backbones.__all__
