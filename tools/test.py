@@ -19,7 +19,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--show-dir', help='write image, truth and prediction side by side to this folder')
     parser.add_argument(
-        '--out', help='write the predictions: of a detector to FILE.pkl, of a segmentor to a folder, one PNG per image'
+        '--out', help='write the predictions: of a detector to FILE.json, of a segmentor to a folder, one PNG per image'
     )
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     add_run_arguments(parser)

@@ -26,7 +26,8 @@ def write_predictions(cfg: Config, out: str) -> None:
         if coco is None:
             raise UserError(f'--out {out}: predictions are written by a CocoMetric; set test_evaluator to one')
         import_module('mlp_dense.engine.predictions')  # registers what follows; needs mmdet
-        coco.update(type='CocoPredictions', out_file=out)
+        writing = ConfigDict(coco, type='CocoPredictions', out_file=out)
+        cfg.test_evaluator = [writing if evaluator is coco else evaluator for evaluator in evaluators]
         return
     if Path(out).suffix in ('.json', '.pkl') or Path(out).is_file():
         raise UserError(f'--out {out}: predictions of a segmentor go to a folder, one PNG of labels per image')

@@ -233,7 +233,7 @@ def test_wrong_arguments_are_told_in_one_line(model_of, exportable, tmp_path, mo
         ((config, checkpoint, *size, '--out', tmp_path / 'there.onnx'), 'there.onnx exists'),
         ((config, checkpoint, *size, '--out', tmp_path / 'net.pt2'), 'a file of --format onnx ends with .onnx'),
         ((config, tmp_path / 'none.pth', *size), 'none.pth does not exist'),
-        ((config, tmp_path / 'other.pth', *size), 'other.pth does not fit this config: '),
+        ((config, tmp_path / 'other.pth', *size), 'other.pth does not fit EncoderDecoder: '),
         ((config, tmp_path / 'other.pth', *size, '--backbone'), 'not a checkpoint of this model'),
         ((config, checkpoint, '--size', '64x2'), '--size 64x2: CycleMLP-own: an image of (2, 64) pixels'),
         ((config, checkpoint, '--size', '64x16', '--dynamic'), '--size 64x16: with --dynamic, sides from 32 pixels'),

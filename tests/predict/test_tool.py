@@ -206,7 +206,7 @@ def test_a_video_that_cannot_be_read_is_skipped(pixels, tmp_path, capfd):
         ({'config': 'configs/none.py'}, '', 'config configs/none.py does not exist'),
         ({'checkpoint': 'none.pth'}, '', 'checkpoint none.pth does not exist'),
         ({'checkpoint': 'pyproject.toml'}, '', 'checkpoint pyproject.toml is not a complete PyTorch file'),
-        ({'config': 'configs/semfpn_cyclemlp_shapes.py'}, '', 'does not fit config configs/semfpn_cyclemlp_shapes.py'),
+        ({'config': 'configs/semfpn_cyclemlp_shapes.py'}, '', 'does not fit EncoderDecoder: '),
         ({'images': '{images}/*.bmp'}, '', 'stand for no image and no video'),
         ({}, '--device nonsense', 'device nonsense cannot be used'),
         ({}, '--overlap 8', 'overlap 8 needs a tile size'),

@@ -221,7 +221,7 @@ def test_a_work_dir_that_was_moved_or_holds_too_little(reports, tmp_path):
     (work_dir / 'last_checkpoint').write_text(f'/nowhere/{name}')
     assert find_checkpoint(work_dir) == work_dir / name
     (work_dir / name).unlink()
-    with pytest.raises(UserError, match='holds no checkpoint; name one with --checkpoint'):
+    with pytest.raises(UserError, match='which is not beside it; name the checkpoint'):
         find_checkpoint(work_dir)
 
     (recorded,) = work_dir.glob('*/vis_data/config.py')
