@@ -10,7 +10,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from benchmarks.original import with_deformable_convolutions
+from benchmarks.original import original_of
 from benchmarks.peers import depends_on_size, make_peer
 from mlp_dense.backbones.cyclemlp import CycleFC
 from mlp_dense.errors import UserError
@@ -86,7 +86,7 @@ class Case(ABC):
     def make(self, name: str) -> nn.Module:
         """Make the module of an implementation; the reference is the project's module by its definitions."""
         model = self.build()
-        return with_deformable_convolutions(model) if name == ORIGINAL else model
+        return original_of(model) if name == ORIGINAL else model
 
     def key(self, name: str) -> object:
         """Return what the module of an implementation depends on."""

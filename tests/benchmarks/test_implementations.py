@@ -39,7 +39,7 @@ def test_the_original_is_a_deformable_convolution_on_the_same_parameters(monkeyp
     calls = Counter()
     convolve = original.deform_conv2d
     monkeypatch.setattr(original, 'deform_conv2d', lambda *args: calls.update(['deformable']) or convolve(*args))
-    changed = original.with_deformable_convolutions(model)
+    changed = original.original_of(model)
     with prefer('reference'):
         theirs = changed(image)
     assert calls['deformable'] == 2 * sum(family.tiny['depths'])
