@@ -1,11 +1,17 @@
-"""What the report says of a tested model, whatever its task."""
+"""What a report says about a tested model, whatever its task."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+from mmengine.config import Config
+from mmengine.structures import BaseDataElement
+from PIL import Image
+
+from mlp_dense.report.drawing import fitted, make_visualizer
 
 
 @dataclass(frozen=True)
@@ -19,46 +25,74 @@ class ClassRow:
     percent: tuple[float | None, ...]
 
 
-class Results(Protocol):
-    """The judged predictions of a test set; everything in percent."""
+class Results:
+    """The judged predictions of a test set; everything in percent. Each task has a subclass.
 
-    dataset: Any
-    """The test set."""
-    metrics: dict[str, float | None]
-    """The figures of the whole test set, most important first."""
-    count_name: str
+    Args:
+        cfg: the config of the model.
+        dataset: the test set.
+    """
+
+    count_name: ClassVar[str]
     columns: tuple[str, ...]
-    """Headings of ``ClassRow.count`` and of ``ClassRow.percent``."""
-    rows: list[ClassRow]
-    confusion: np.ndarray
-    """(truth, prediction) counts; may have one more row and column than classes, for nothing there."""
-    confusion_names: list[str]
-    confusion_note: str
-    """How a truth and a prediction become a pair."""
-    scores: list[float]
-    """Of each image; nan where there is nothing to judge."""
-    score_name: str
+    """The headings of ``ClassRow.count`` and of ``ClassRow.percent``."""
+    score_name: ClassVar[str]
     score_note: str
     """What the score of an image is called, short and in full."""
+    confusion_note: str
+    """How a truth and a prediction become a pair."""
+    drawing: ClassVar[dict[str, Any]] = {}
+    """Further arguments of the visualizer."""
+    metrics: dict[str, float | None]
+    """The figures of the whole test set, most important first."""
+    rows: list[ClassRow]
+    confusion: np.ndarray
+    """The (truth, prediction) counts; may have one more row and column than classes, for nothing there."""
+    confusion_names: list[str]
+    scores: list[float]
+    """The score of each image; nan where there is nothing to judge."""
     names: list[str]
-    """File names of the images."""
+    """The file names of the images."""
+
+    def __init__(self, cfg: Config, dataset: Any):
+        self.dataset = dataset
+        self.classes, self.palette = list(dataset.metainfo['classes']), dataset.metainfo['palette']
+        self.visualizer = make_visualizer(cfg, dataset)
+        self.paths = [Path(dataset.get_data_info(index)['img_path']) for index in range(len(dataset))]
+        self.names = [path.name for path in self.paths]
+
+    def samples(self, index: int, size: tuple[int, int]) -> dict[str, BaseDataElement]:
+        """Return title -> what to draw over an image that is brought to ``size`` (height, width): truth, prediction."""
+        raise NotImplementedError
 
     def pictures(self, index: int) -> dict[str, np.ndarray]:
-        """Title -> picture (H, W, 3) in RGB, of one image, all of one size: image, truth, prediction."""
+        """Return title -> picture (H, W, 3) in RGB, all of one size, of one image: image, truth, prediction."""
+        with Image.open(self.paths[index]) as file:
+            image = np.asarray(fitted(file.convert('RGB')))
+        drawn = {'Image': image}
+        for title, sample in self.samples(index, (image.shape[0], image.shape[1])).items():
+            self.visualizer.add_datasample('', image, sample, draw_pred=False, **self.drawing)
+            drawn[title] = self.visualizer.get_image()
+        return drawn
 
 
 def percent(value: float) -> float | None:
-    """A share of 1 in percent; None for nan, and for the -1 with which pycocotools says that nothing was there."""
+    """Return a share of 1 in percent; None for nan, and for the -1 that pycocotools gives where nothing was there."""
     return None if np.isnan(value) or value < 0 else 100 * float(value)
 
 
 def share(part: float, whole: float) -> float | None:
-    """``part`` of ``whole`` in percent, None if there is no whole."""
+    """Return how much ``part`` is of ``whole`` in percent; None if there is no whole."""
     return 100 * float(part) / float(whole) if whole else None
 
 
 def extremes(scores: list[float], number: int) -> tuple[list[int], list[int]]:
-    """Indices of the best and the worst images, at most ``number`` of each, best and worst first; none is in both."""
+    """Return the indices of the best and of the worst images, best and worst first; none is in both.
+
+    Args:
+        scores: the score of each image; an image whose score is nan is in neither.
+        number: how many of each at most.
+    """
     order = sorted((index for index, score in enumerate(scores) if not np.isnan(score)), key=lambda i: -scores[i])
     best = order[: min(number, (len(order) + 1) // 2)]
     worst = order[len(best) :][::-1][:number]
@@ -66,9 +100,12 @@ def extremes(scores: list[float], number: int) -> tuple[list[int], list[int]]:
 
 
 def confused(matrix: np.ndarray, names: list[str], number: int = 8) -> list[tuple[str, str, float]]:
-    """The most frequent mistakes: truth, prediction, and how much of that truth they are in percent.
+    """Return the most frequent mistakes: truth, prediction, and how much of that truth they are in percent.
 
-    ``matrix`` is (truth, prediction) counts of the classes; predictions may have one column more, for nothing.
+    Args:
+        matrix: the (truth, prediction) counts; may have one column more than classes, for nothing.
+        names: the names of the columns.
+        number: how many mistakes at most.
     """
     shares = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     np.fill_diagonal(shares, 0)

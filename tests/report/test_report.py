@@ -207,7 +207,11 @@ def test_given_predictions_are_not_made_again(reports, shapes, tmp_path):
     assert '<dt>Test</dt>' not in page
     assert '(test)' not in done.output
     small = predictions / f'{sorted(path.stem for path in predictions.iterdir())[0]}.png'
-    Image.open(small).resize((10, 10), 0).save(small)
+    label_map = Image.open(small)
+    label_map.point(lambda label: 99).save(small)
+    done = run_tool('report', work_dir, '--predictions', predictions)
+    assert f'{small} has labels of other classes' in done.error
+    label_map.resize((10, 10), 0).save(small)
     done = run_tool('report', work_dir, '--predictions', predictions)
     assert f'{small} is 10 x 10 pixels and its truth 72 x 64' in done.error
     small.unlink()

@@ -60,6 +60,11 @@ FOUND = {
 
 def results(folder, found, with_masks=True):
     """Judged predictions of three images."""
+    return judge(prepare(folder, found, with_masks), folder / 'found.json', 0.3)
+
+
+def prepare(folder, found, with_masks=True):
+    """Three images, their truth, and predictions in ``found.json``; the config that goes with them."""
     for number in FOUND:
         Image.new('RGB', (WIDTH, HEIGHT), (40, 90, 160)).save(folder / f'{number}.png')
     truth = {
@@ -78,7 +83,7 @@ def results(folder, found, with_masks=True):
     place = dict(data_root='', ann_file=str(folder / 'truth.json'), data_prefix=dict(img=str(folder)))
     cfg.test_dataloader.dataset.update(metainfo=metainfo, **place)
     cfg.test_evaluator.update(ann_file=str(folder / 'truth.json'), metric=['bbox', 'segm'] if with_masks else 'bbox')
-    return judge(cfg, folder / 'found.json', 0.3)
+    return cfg
 
 
 @pytest.fixture(scope='module')
@@ -101,13 +106,14 @@ def test_boxes_and_objects_are_paired_once_and_by_score(judged):
 def test_figures_of_every_class(judged):
     assert judged.columns == ('Box AP', 'Mask AP', 'Recall', 'Precision')
     rows = {row.name: (row.count, row.percent) for row in judged.rows}
+    ap = 100 * (51 + 50 * 2 / 3) / 101
     assert rows == {
-        # Precision 1 up to a recall of 0.5, then 2/3, at 101 places: the AP of right, wrong, right.
-        'zebra': ('2', pytest.approx((83.5, 83.5, 50, 100 / 3))),
+        # Precision 1 at the 51 recalls up to 0.5, then 2/3 at 50: the AP of right, wrong, right.
+        'zebra': ('2', pytest.approx((ap, ap, 50, 100 / 3))),
         'kite': ('1', (0, 0, 0, 0)),
         'donut': ('0', (None, None, None, None)),
     }
-    assert judged.metrics['Box AP'] == judged.metrics['Mask AP'] == pytest.approx(83.5 / 2, abs=0.06)
+    assert judged.metrics['Box AP'] == judged.metrics['Mask AP'] == pytest.approx(ap / 2)
 
 
 @pytest.mark.parametrize('with_masks', [True, False])
@@ -127,7 +133,7 @@ def test_pictures_show_what_was_there_and_what_was_found(with_masks, tmp_path):
 
 def test_a_detector_that_finds_nothing(tmp_path):
     judged = results(tmp_path, {number: [] for number in FOUND})
-    assert judged.metrics['Box AP'] is None
+    assert judged.metrics['Box AP'] == 0
     assert judged.confusion[:, -1].tolist() == [2, 1, 0, 0]
     assert judged.confusion.sum() == 3
     assert judged.scores[0] == 0
@@ -135,13 +141,29 @@ def test_a_detector_that_finds_nothing(tmp_path):
 
 
 def test_an_evaluator_without_annotations_is_refused(tmp_path):
-    (tmp_path / 'x').mkdir()
-    results(tmp_path, FOUND)
-    cfg = load_config(str(small_config('retinanet')))
-    place = dict(data_root='', ann_file=str(tmp_path / 'truth.json'), data_prefix=dict(img=str(tmp_path)))
-    cfg.test_dataloader.dataset.update(metainfo=dict(classes=CLASSES, palette=[(1, 2, 3)] * 3), **place)
+    cfg = prepare(tmp_path, FOUND)
     cfg.test_evaluator = dict(type='VOCMetric')
     with pytest.raises(UserError, match='needs a CocoMetric with an ann_file'):
+        judge(cfg, tmp_path / 'found.json', 0.3)
+
+
+BOX = {'image_id': 1, 'category_id': 5, 'bbox': [1, 1, 9, 9], 'score': 0.5}
+
+
+@pytest.mark.parametrize(
+    ('content', 'told'),
+    [
+        ('[', 'not in the result format of COCO'),
+        ('{"results": []}', 'not in the result format of COCO'),
+        (json.dumps([BOX]), r'not in the result format of COCO \(segmentation\)'),
+        (json.dumps([{**BOX, 'segmentation': {}, 'image_id': 4}]), 'other images or classes'),
+        (json.dumps([{**BOX, 'segmentation': {}, 'category_id': 0}]), 'other images or classes'),
+    ],
+)
+def test_predictions_that_are_not_of_the_test_set_are_refused(content, told, tmp_path):
+    cfg = prepare(tmp_path, FOUND)
+    (tmp_path / 'found.json').write_text(content)
+    with pytest.raises(UserError, match=told):
         judge(cfg, tmp_path / 'found.json', 0.3)
 
 
