@@ -57,14 +57,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
     from mlp_dense.engine.images import ImageFileError
     from mlp_dense.errors import UserError
@@ -84,18 +77,15 @@ def run(args: argparse.Namespace) -> int:
     if not sources:
         raise UserError(f'nothing to predict: {", ".join(args.inputs)} stand for no image and no video')
     predictor = Predictor(args.config, args.checkpoint, args.device, args.cfg_options)
-    meta, columns = predictor.model.dataset_meta, [BarColumn(), MofNCompleteColumn()]
-    columns = [TextColumn('predicting'), *columns, TimeElapsedColumn(), TimeRemainingColumn()]
-    done = 0
+    meta, done = predictor.model.dataset_meta, 0
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         Writer(out_dir, meta, predictor.is_detector, args.score_thr, args.json, args.labels) as writer,
         Progress(*columns, console=console) as bar,
     ):
-        task = bar.add_task('', total=count_pictures(sources))
-        found = predictor.run(
-            sources, args.batch_size, args.tile, args.overlap, skip, lambda part: bar.advance(task, part)
-        )
-        for picture, sample in found:
+        task = bar.add_task('predicting', total=count_pictures(sources))
+        size = (args.batch_size, args.tile, args.overlap)
+        for picture, sample in predictor.run(sources, *size, skip, lambda part: bar.advance(task, part)):
             writer.write(picture, sample)
             done += 1
     print(f'{done} pictures predicted, in {out_dir}/; {len(skipped)} inputs skipped')

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -38,40 +38,36 @@ def predict(
     options: Mapping[str, Any] | None = None,
     on_error: OnError = raise_error,
 ) -> list[BaseDataElement]:
-    """What a trained model finds in images; one data sample per image or video frame, in order.
+    """Predict images with a trained model; returns a data sample per image or video frame, in order.
 
     To predict more than once, or more than fits into memory, keep a :class:`Predictor` and use its ``run``.
 
     Args:
         config: config file of a detector or a segmentor.
-        checkpoint: what ``tools/train.py`` saved.
+        checkpoint: file that ``tools/train.py`` saved.
         images: files, folders, globs, videos and arrays (H, W, 3), BGR, uint8; one or a list.
-        device: such as 'cpu' or 'cuda:1'; default: what is there.
+        device: such as 'cpu' or 'cuda:1'; default: a GPU if there is one.
         batch_size: how many images or tiles go through the model at once.
         tile: (width, height) in pixels; larger images are predicted by tiles. None: never.
         overlap: pixels that neighbouring tiles share at least; default a quarter of the tile's shorter side.
         out_dir: folder for overlays; None: nothing is written.
-        score_thr: detections of a lower score are not drawn; the samples hold all.
+        score_thr: detections of a lower score are not drawn; the samples hold them.
         options: full keys of the config and their values, such as ``{'model.test_cfg.score_thr': 0.2}``.
         on_error: called for each file that cannot be read, which has no sample then. Default: it is raised.
 
     Returns:
-        On the CPU, in pixels of the whole image: of a detector ``DetDataSample`` with ``pred_instances``: ``bboxes``
-        (N, 4) as x1, y1, x2, y2, ``scores``, ``labels`` and, of models with masks, ``masks``, a list of N COCO RLEs
-        (``pycocotools.mask.decode`` gives arrays). Of a segmentor ``SegDataSample`` with ``pred_sem_seg`` (1, H, W),
-        int64 class indices. Both have ``img_path`` and ``ori_shape`` (H, W).
+        Data samples on the CPU, in pixels of the whole image, with ``img_path`` and ``ori_shape`` (H, W). A detector
+        gives ``DetDataSample`` with ``pred_instances``: ``bboxes`` (N, 4) as x1, y1, x2, y2, ``scores``, ``labels``
+        and, if the model has masks, ``masks``, N COCO RLEs (``pycocotools.mask.decode`` gives arrays). A segmentor
+        gives ``SegDataSample`` with ``pred_sem_seg`` (1, H, W), int64 class indices.
 
     Raises:
         UserError: config, checkpoint, device or an option cannot be used; without ``on_error`` also
             ``ImageFileError``, a kind of it, for a file that cannot be read.
     """
     predictor = Predictor(config, checkpoint, device, options)
-    samples = []
-    with ExitStack() as stack:
-        writer = None
-        if out_dir is not None:
-            meta = predictor.model.dataset_meta
-            writer = stack.enter_context(Writer(out_dir, meta, predictor.is_detector, score_thr))
+    samples, meta = [], predictor.model.dataset_meta
+    with nullcontext() if out_dir is None else Writer(out_dir, meta, predictor.is_detector, score_thr) as writer:
         for picture, sample in predictor.run(find_sources(images, on_error), batch_size, tile, overlap, on_error):
             samples.append(sample)
             if writer is not None:
@@ -80,7 +76,7 @@ def predict(
 
 
 class _CallableModule(ModuleType):
-    """This package as a function: ``mlp_dense.predict(...)``, however it was imported."""
+    """The type of this package, which makes it a function: ``mlp_dense.predict(...)``, however it was imported."""
 
     def __call__(self, *args: Any, **options: Any) -> list[BaseDataElement]:
         return predict(*args, **options)

@@ -1,4 +1,4 @@
-"""What a user wants predicted: images, folders, globs, videos and arrays, as a stream of pictures in order."""
+"""The inputs of a prediction: images, folders, globs, videos and arrays, as a stream of pictures in order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OnError = Callable[[ImageFileError], None]
 
 
 def raise_error(error: ImageFileError) -> None:
-    """What Python callers get for an input that cannot be read, unless they handle it themselves."""
+    """Raise the error of an input that cannot be read; the default of ``on_error``."""
     raise error
 
 
@@ -31,9 +31,9 @@ class Source:
     """An image file, a video file or an array."""
 
     name: str
-    """Where what is written about it goes: a relative path without suffix, different for every source."""
+    """The name of its results: a relative path without suffix, different for every source."""
     path: str
-    """As the user gave it; empty for an array."""
+    """The path as the user typed it; empty for an array."""
     array: np.ndarray | None = None
 
     @property
@@ -49,9 +49,9 @@ class Picture:
     image: np.ndarray
     """(H, W, 3), BGR."""
     index: int | None = None
-    """Number of the frame from 0; None for an image."""
+    """The number of the frame from 0; None for an image."""
     fps: float = 0.0
-    """Of the video."""
+    """The rate of the video in frames per second."""
 
     @property
     def name(self) -> str:
@@ -69,7 +69,7 @@ class Picture:
 
 
 def find_sources(inputs: Input | Sequence[Input], on_error: OnError = raise_error) -> list[Source]:
-    """The sources that the inputs stand for, in the order given; those of one folder or glob are sorted.
+    """Find the sources that the inputs stand for, in the order of the inputs; a folder's or glob's files are sorted.
 
     Args:
         inputs: files, folders (every image below), globs (``**`` for any depth) and arrays (H, W, 3), BGR, uint8.
@@ -81,7 +81,10 @@ def find_sources(inputs: Input | Sequence[Input], on_error: OnError = raise_erro
     """
     sources: dict[str, Source] = {}
     for item in [inputs] if isinstance(inputs, Input) else inputs:
-        for name, path, array in _array(item) if isinstance(item, np.ndarray) else _files(os.fspath(item), on_error):
+        array = item if isinstance(item, np.ndarray) else None
+        if array is not None and (array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8):
+            raise UserError(f'an image array must be (height, width, 3), BGR, uint8; got {array.shape}, {array.dtype}')
+        for name, path in [('array', '')] if isinstance(item, np.ndarray) else _files(os.fspath(item), on_error):
             unique, count = name, 1
             while unique in sources:
                 count += 1
@@ -90,32 +93,26 @@ def find_sources(inputs: Input | Sequence[Input], on_error: OnError = raise_erro
     return list(sources.values())
 
 
-def _array(image: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise UserError(f'an image array must be (height, width, 3), BGR, uint8; got {image.shape}, {image.dtype}')
-    yield 'array', '', image
-
-
-def _files(path: str, on_error: OnError) -> Iterator[tuple[str, str, None]]:
-    """Name and path of every file that one input stands for."""
+def _files(path: str, on_error: OnError) -> list[tuple[str, str]]:
+    """List name and path of every file that an input stands for."""
     place = Path(path)
     if place.is_dir():
-        found = sorted(file for file in place.rglob('*') if file.name.lower().endswith(IMAGE_EXTENSIONS))
+        files = sorted(file for file in place.rglob('*') if file.name.lower().endswith(IMAGE_EXTENSIONS))
         base, empty = place, f'folder {path} holds no image ({", ".join(IMAGE_EXTENSIONS)})'
     elif glob.has_magic(path) and not place.exists():
-        found = sorted(file for file in map(Path, glob.glob(path, recursive=True)) if file.is_file())
+        files = sorted(file for file in map(Path, glob.glob(path, recursive=True)) if file.is_file())
         base = Path(*takewhile(lambda part: not glob.has_magic(part), place.parts))
         empty = f'no file matches {path}'
     else:
-        found = [place] if place.exists() else []
+        files = [place] if place.exists() else []
         base, empty = place.parent, f'input {path} does not exist'
-    if not found:
+    if not files:
         on_error(ImageFileError(empty))
-    yield from ((str(file.relative_to(base).with_suffix('')), str(file), None) for file in found)
+    return [(str(file.relative_to(base).with_suffix('')), str(file)) for file in files]
 
 
 def count_pictures(sources: Sequence[Source]) -> int:
-    """How many images and frames there are, as far as the videos' headers tell."""
+    """Count images and frames, as far as the videos' headers state them."""
     import mmcv
 
     return sum(max(mmcv.VideoReader(source.path).frame_cnt, 1) if source.is_video else 1 for source in sources)
@@ -136,15 +133,13 @@ def read_pictures(source: Source, load: Callable[[dict], dict]) -> Iterator[Pict
     elif source.is_video:
         yield from _frames(source)
     else:
-        yield Picture(source, _decode(source.path, load))
-
-
-def _decode(path: str, load: Callable[[dict], dict]) -> np.ndarray:
-    try:
-        return load({'img_path': path})['img']
-    except Exception as error:  # the decoders raise half a dozen types
-        check_image(path)
-        raise ImageFileError(f'image {path} cannot be decoded ({error}); convert it to PNG or JPEG') from error
+        try:
+            image = load({'img_path': source.path})['img']
+        except Exception as error:  # the decoders raise half a dozen types
+            check_image(source.path)
+            reason = f'image {source.path} cannot be decoded ({error}); convert it to PNG or JPEG'
+            raise ImageFileError(reason) from error
+        yield Picture(source, image)
 
 
 def _frames(source: Source) -> Iterator[Picture]:

@@ -1,4 +1,4 @@
-"""Detections of an image's tiles become detections of the image: class-wise NMS, and no halves of objects."""
+"""The merging of detections of tiles into detections of the whole image, without halves of objects."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch import Tensor
 from mlp_dense.predict.tiling import Box
 
 SAME = 0.5
-"""How much two boxes must agree, and the lower score be of the higher, to be of the same object."""
+"""The least overlap of two boxes of one object, and the least ratio of their scores."""
 NEAR = 0.01
-"""How near to a tile's edge a box ends that the edge has cut, as a part of the tile's side."""
+"""The largest distance of a cut box from the edge that has cut it, as a part of the tile's side."""
 
 
 class BoxCollector:
-    """Collects the detections of an image's tiles, in coordinates of the image.
+    """A collector of the detections of an image's tiles, in coordinates of the image.
 
-    An object on the border of two tiles is found twice. Within their overlap it is seen whole at least once, if it is
-    smaller than that; so a box cut by a tile's edge is dropped where another tile has the whole one. What no tile sees
-    whole is joined: two cut boxes of a class whose parts inside the two tiles' common strip agree become one box around
-    both. Class-wise NMS then removes what was found more than once.
+    An object on the border of two tiles is detected twice. If it is smaller than their overlap, at least one tile has
+    it whole; so a cut box is dropped where another tile has the whole box. An object that no tile has whole is joined:
+    two cut boxes of a class that agree inside the tiles' common strip become one box around both. Class-wise NMS then
+    removes the remaining duplicates.
     """
 
     def __init__(self, size: tuple[int, int], nms: Mapping[str, Any]):
@@ -36,7 +36,7 @@ class BoxCollector:
         """
         self.size, self.nms = size, dict(nms)
         self.tiles: list[Box] = []
-        self.found: list[InstanceData] = []
+        self.detections: list[InstanceData] = []
 
     def add(self, box: Box, instances: InstanceData) -> None:
         """Add one tile's ``pred_instances``: ``bboxes`` (N, 4), ``scores``, ``labels`` and perhaps ``masks``."""
@@ -47,44 +47,44 @@ class BoxCollector:
         if 'masks' in moved:
             fields['masks'] = [place_mask(np.asarray(mask), box, self.size) for mask in moved.masks]
         self.tiles.append(box)
-        self.found.append(InstanceData(**fields))
+        self.detections.append(InstanceData(**fields))
 
     def finish(self) -> InstanceData:
-        """``bboxes`` (N, 4) as x1, y1, x2, y2, ``scores``, ``labels`` and perhaps ``masks``, a list of COCO RLEs."""
-        found = self._suppress(self._join()) if len(self.tiles) > 1 else self.found[0]
-        del found.cut
-        return found
+        """Return ``bboxes`` (N, 4) as x1, y1, x2, y2, ``scores``, ``labels`` and, if any, ``masks``, N COCO RLEs."""
+        merged = self._suppress(self._join()) if len(self.tiles) > 1 else self.detections[0]
+        del merged.cut
+        return merged
 
     def _join(self) -> InstanceData:
-        """All detections, halves of one object joined and halves of whole objects dropped."""
-        ends = np.cumsum([0, *map(len, self.found)])
+        """Join the halves of an object, and drop the halves of an object that a tile has whole."""
+        ends = np.cumsum([0, *map(len, self.detections)])
         dropped = torch.zeros(int(ends[-1]), dtype=torch.bool)
         links: list[tuple[int, int]] = []
         for a, b in combinations(range(len(self.tiles)), 2):
             common = _intersection(self.tiles[a], self.tiles[b])
             if common is None:
                 continue
-            one, two = self.found[a], self.found[b]
-            same = _alike(one, two)
-            dropped[ends[a] : ends[a + 1]] |= _seen_whole(one, two, same)
-            dropped[ends[b] : ends[b + 1]] |= _seen_whole(two, one, same.T)
-            rows, columns = (_same_part(one, two, common) & same).nonzero(as_tuple=True)
+            first, second = self.detections[a], self.detections[b]
+            alike = _alike(first, second)
+            dropped[ends[a] : ends[a + 1]] |= _is_whole_in(second, first, alike)
+            dropped[ends[b] : ends[b + 1]] |= _is_whole_in(first, second, alike.T)
+            rows, columns = (_agree_inside(first, second, common) & alike).nonzero(as_tuple=True)
             links += zip((rows + ends[a]).tolist(), (columns + ends[b]).tolist(), strict=True)
-        return _unite(InstanceData.cat(self.found), dropped, links)
+        return _unite(InstanceData.cat(self.detections), dropped, links)
 
-    def _suppress(self, found: InstanceData) -> InstanceData:
+    def _suppress(self, detections: InstanceData) -> InstanceData:
         from mmcv.ops import batched_nms
 
-        if not len(found):
-            return found
-        boxes, keep = batched_nms(found.bboxes, found.scores, found.labels, self.nms)
-        kept = found[keep]
+        if not len(detections):
+            return detections
+        boxes, keep = batched_nms(detections.bboxes, detections.scores, detections.labels, self.nms)
+        kept = detections[keep]
         kept.scores = boxes[:, 4]  # soft NMS changes them
         return kept
 
 
 def cut_by_edge(boxes: Tensor, tile: Box, size: tuple[int, int]) -> Tensor:
-    """(N,) bool: whether a box (N, 4), in the tile's own coordinates, ends at an edge that is not the image's too."""
+    """Tell, as (N,) bool, which boxes (N, 4) in the tile's coordinates end at an edge that is not the image's too."""
     left, top, right, bottom = tile
     width, height = right - left, bottom - top
     near_x, near_y = max(2.0, NEAR * width), max(2.0, NEAR * height)
@@ -95,69 +95,63 @@ def cut_by_edge(boxes: Tensor, tile: Box, size: tuple[int, int]) -> Tensor:
 
 
 def place_mask(mask: np.ndarray, tile: Box, size: tuple[int, int]) -> dict[str, Any]:
-    """The COCO RLE, of ``size`` (height, width), of a tile's mask (h, w). No mask of the whole size is made."""
+    """Encode a tile's mask (h, w) as COCO RLE of ``size`` (height, width), without a mask of the whole size."""
     from pycocotools.mask import frPyObjects
 
     height, width = size
-    edges = np.diff(np.pad(mask.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)  # RLE runs down the columns
-    runs = []
-    for change in (1, -1):
-        column, row = np.nonzero(edges == change)
-        runs.append((column + tile[0]) * height + row + tile[1])
-    starts, ends = runs
-    apart = starts[1:] != ends[:-1]  # a column that is full to the bottom goes on in the next one
-    bounds = np.stack((starts[np.r_[True, apart][: len(starts)]], ends[np.r_[apart, True][: len(ends)]]), 1).ravel()
-    counts = np.diff(np.r_[0, bounds, height * width])
+    columns = np.pad(mask.astype(bool), ((tile[1], height - tile[3]), (0, 0))).ravel('F')  # RLE runs down the columns
+    turns = tile[0] * height + np.flatnonzero(np.diff(columns, prepend=False, append=False))
+    counts = np.diff(turns[turns < height * width], prepend=0, append=height * width)
     return frPyObjects({'counts': counts.tolist(), 'size': [height, width]}, height, width)
 
 
-def _alike(one: InstanceData, two: InstanceData) -> Tensor:
-    """(N, M) bool: same class, and scores of one order."""
-    low = torch.minimum(one.scores[:, None], two.scores)
-    high = torch.maximum(one.scores[:, None], two.scores)
-    return (one.labels[:, None] == two.labels) & (low >= SAME * high)
+def _alike(first: InstanceData, second: InstanceData) -> Tensor:
+    """Tell, as (N, M) bool, which pairs have the same class and similar scores."""
+    low = torch.minimum(first.scores[:, None], second.scores)
+    high = torch.maximum(first.scores[:, None], second.scores)
+    return (first.labels[:, None] == second.labels) & (low >= SAME * high)
 
 
-def _seen_whole(one: InstanceData, two: InstanceData, same: Tensor) -> Tensor:
-    """(N,) bool: which cut boxes of ``one`` lie mostly inside a whole box of ``two``."""
+def _is_whole_in(other: InstanceData, instances: InstanceData, alike: Tensor) -> Tensor:
+    """Tell, as (N,) bool, which cut boxes of ``instances`` lie mostly inside a whole box of ``other``."""
     from mmdet.structures.bbox import bbox_overlaps
 
-    inside = bbox_overlaps(one.bboxes, two.bboxes, mode='iof') >= SAME
-    return one.cut & (inside & same & ~two.cut).any(1)
+    inside = bbox_overlaps(instances.bboxes, other.bboxes, mode='iof') >= SAME
+    return instances.cut & (inside & alike & ~other.cut).any(1)
 
 
-def _same_part(one: InstanceData, two: InstanceData, common: Box) -> Tensor:
-    """(N, M) bool: which cut boxes of two tiles show the same inside the tiles' common strip."""
+def _agree_inside(first: InstanceData, second: InstanceData, common: Box) -> Tensor:
+    """Tell, as (N, M) bool, which pairs of cut boxes of two tiles agree inside the tiles' common strip."""
     from mmdet.structures.bbox import bbox_overlaps
 
-    limits = one.bboxes.new_tensor(common)
-    parts = [torch.min(torch.max(found.bboxes, limits[[0, 1, 0, 1]]), limits[[2, 3, 2, 3]]) for found in (one, two)]
-    return (bbox_overlaps(*parts) >= SAME) & one.cut[:, None] & two.cut
+    low, high = first.bboxes.new_tensor([common[:2] * 2, common[2:] * 2])
+    parts = [instances.bboxes.clamp(low, high) for instances in (first, second)]
+    return (bbox_overlaps(*parts) >= SAME) & first.cut[:, None] & second.cut
 
 
-def _unite(found: InstanceData, dropped: Tensor, links: list[tuple[int, int]]) -> InstanceData:
-    """Without the dropped ones, and every linked group as one: the box around all, the highest score, all masks."""
+def _unite(detections: InstanceData, dropped: Tensor, links: list[tuple[int, int]]) -> InstanceData:
+    """Remove what is dropped, and make a detection of every linked group: box around all, best score, all masks."""
     from pycocotools.mask import merge
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     links = [link for link in links if not dropped[list(link)].any()]
     if not links:
-        return found[~dropped]
+        return detections[~dropped]
     rows, columns = zip(*links, strict=True)
-    graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(len(found),) * 2)
+    graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(len(detections),) * 2)
     _, groups = connected_components(graph, directed=False)
     keep = ~dropped
     for group in np.unique(groups[np.ravel(links)]):
         members = np.flatnonzero(groups == group)
-        best = members[int(found.scores[members].argmax())]
-        boxes = found.bboxes[members]
-        found.bboxes[best] = torch.cat((boxes[:, :2].amin(0), boxes[:, 2:].amax(0)))
-        if 'masks' in found:
-            found.masks[best] = merge([found.masks[i] for i in members])
+        best = members[int(detections.scores[members].argmax())]
+        boxes = detections.bboxes[members]
+        detections.bboxes[best] = torch.cat((boxes[:, :2].amin(0), boxes[:, 2:].amax(0)))
+        if 'masks' in detections:
+            detections.masks[best] = merge([detections.masks[i] for i in members])
         keep[members] = False
         keep[best] = True
-    return found[keep]
+    return detections[keep]
 
 
 def _intersection(a: Box, b: Box) -> Box | None:

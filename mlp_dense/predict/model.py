@@ -1,4 +1,4 @@
-"""A trained detector or segmentor, and what it finds in a stream of pictures."""
+"""A trained detector or segmentor that predicts a stream of pictures, whole or by tiles."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from mlp_dense.predict.loading import load_model
 from mlp_dense.predict.merging import BoxCollector
 from mlp_dense.predict.tiling import SMALLEST, Box, LabelCanvas, check_tiling, tile_boxes
 
-DEFAULT_NMS = dict(type='nms', iou_threshold=0.5)  # of detectors that use none themselves
+DEFAULT_NMS = dict(type='nms', iou_threshold=0.5)  # for detectors that use none themselves
 
 
 @dataclass
 class Crop:
-    """What one pass through the model sees: a picture, or a tile of it."""
+    """An input of the model: a picture, or a tile of it."""
 
     picture: Picture
     box: Box
     count: int
-    """How many crops the picture has."""
-    last: bool
+    """The number of the picture's crops."""
+    is_last: bool
     data: dict[str, Any]
 
     @property
@@ -53,7 +53,11 @@ class Predictor:
         device: str | None = None,
         options: Mapping[str, Any] | None = None,
     ):
-        """As :func:`load_model`. Further raises UserError if the test pipeline does not begin with loading an image."""
+        """Load a model; see :func:`mlp_dense.predict.predict` for the arguments.
+
+        Raises:
+            UserError: an argument cannot be used, or the test pipeline does not begin with loading an image.
+        """
         self.model = load_model(config, checkpoint, device, options)
         cfg = self.model.cfg
         self.is_detector = cfg.default_scope == 'mmdet'
@@ -73,22 +77,20 @@ class Predictor:
         on_error: OnError = raise_error,
         advance: Callable[[float], None] | None = None,
     ) -> Iterator[tuple[Picture, BaseDataElement]]:
-        """Pictures and what was found in them, in the order of the sources and of a video's frames.
+        """Predict pictures one after another, in the order of the sources and of a video's frames.
 
         Args:
-            sources: what to read.
-            batch_size: how many pictures or tiles go through the model at once; only those of one size go together, so
+            sources: files and arrays, as :func:`find_sources` gives them.
+            batch_size: how many pictures or tiles go through the model at once. Only inputs of one size go together, so
                 results do not depend on it.
             tile: (width, height) in pixels; larger images are predicted by tiles. Every tile goes through the test
                 pipeline as an image of its own, so a tile should be as large as the test images. None: never.
             overlap: least number of pixels that neighbouring tiles share; default a quarter of the tile's shorter side.
-            on_error: called for every file that cannot be read; the others go on.
+            on_error: called for every file that cannot be read; the others go on. Default: the error is raised.
             advance: called with the part of a picture that has been done.
 
-        Returns:
-            With each picture, on the CPU and in coordinates of the whole picture, a ``DetDataSample`` whose
-            ``pred_instances`` have ``bboxes`` (N, 4) as x1, y1, x2, y2 in pixels, ``scores``, ``labels``, and of models
-            with masks ``masks``, a list of N COCO RLEs; or a ``SegDataSample`` with ``pred_sem_seg`` (1, H, W).
+        Yields:
+            A picture and its data sample, the same as :func:`mlp_dense.predict.predict` returns.
 
         Raises:
             UserError: batch size, tile or overlap cannot be used, or the memory of the device does not suffice.
@@ -98,14 +100,22 @@ class Predictor:
         overlap = check_tiling(tile, overlap)
         collector: Any = None
         for batch in _batches(self._crops(sources, tile, overlap, on_error), batch_size):
-            for crop, found in zip(batch, self._forward(batch), strict=True):
-                collector = collector or self._collector(crop, overlap)
-                collector.add(crop.box, self._part(crop, found))
+            for crop, sample in zip(batch, self._forward(batch), strict=True):
+                if crop.count > 1 or self.is_detector:
+                    collector = collector or self._collector(crop.picture.size, overlap)
+                    collector.add(crop.box, sample.pred_instances if self.is_detector else sample.seg_logits.data)
                 if advance is not None:
                     advance(1 / crop.count)
-                if crop.last:
-                    yield crop.picture, self._sample(crop.picture, collector.finish())
-                    collector = None
+                if not crop.is_last:
+                    continue
+                if self.is_detector:
+                    fields = {'pred_instances': collector.finish()}
+                else:  # a picture that is one crop has the model's own labels
+                    labels = collector.finish()[None] if collector else sample.pred_sem_seg.data.long().cpu()
+                    fields = {'pred_sem_seg': PixelData(data=labels)}
+                meta = {'img_path': crop.picture.path, 'ori_shape': crop.picture.size}
+                yield crop.picture, type(sample)(metainfo=meta, **fields)
+                collector = None
 
     def _crops(
         self, sources: Sequence[Source], tile: tuple[int, int] | None, overlap: int, on_error: OnError
@@ -115,8 +125,7 @@ class Predictor:
                 for picture in read_pictures(source, self.load):
                     boxes = tile_boxes(picture.size, tile, overlap)
                     for i, box in enumerate(boxes):
-                        data = self._data(picture, box)
-                        yield Crop(picture, box, len(boxes), i == len(boxes) - 1, data)
+                        yield Crop(picture, box, len(boxes), i == len(boxes) - 1, self._data(picture, box))
             except ImageFileError as error:
                 on_error(error)
 
@@ -138,45 +147,16 @@ class Predictor:
                 f'give a smaller --batch-size, or --tile WIDTHxHEIGHT'
             ) from error
 
-    def _part(self, crop: Crop, sample: BaseDataElement) -> Any:
-        """What the collector takes of the model's result for one crop."""
-        if self.is_detector:
-            return sample.pred_instances
-        return sample.pred_sem_seg.data[0] if crop.count == 1 else sample.seg_logits.data
-
-    def _collector(self, crop: Crop, overlap: int) -> Any:
-        """What puts the crops of one picture together."""
+    def _collector(self, size: tuple[int, int], overlap: int) -> BoxCollector | LabelCanvas:
+        """Make an object that joins the crops of a picture of ``size`` (height, width)."""
         if self.is_detector:
             test = self.model.test_cfg
-            return BoxCollector(crop.picture.size, test.get('rcnn', test).get('nms') or DEFAULT_NMS)
-        if crop.count == 1:
-            return WholeLabels()
-        threshold = getattr(self.model.decode_head, 'threshold', 0.5)  # a cascade of heads has none
-        return LabelCanvas(crop.picture.size, overlap, threshold)
-
-    def _sample(self, picture: Picture, found: Any) -> BaseDataElement:
-        meta = dict(img_path=picture.path, ori_shape=picture.size)
-        if self.is_detector:
-            from mmdet.structures import DetDataSample
-
-            return DetDataSample(pred_instances=found, metainfo=meta)
-        from mmseg.structures import SegDataSample
-
-        return SegDataSample(pred_sem_seg=PixelData(data=found[None]), metainfo=meta)
-
-
-class WholeLabels:
-    """The model's own labels of a picture that is one crop."""
-
-    def add(self, box: Box, labels: torch.Tensor) -> None:
-        self.labels = labels.long().cpu()
-
-    def finish(self) -> torch.Tensor:
-        return self.labels
+            return BoxCollector(size, test.get('rcnn', test).get('nms') or DEFAULT_NMS)
+        return LabelCanvas(size, overlap, getattr(self.model.decode_head, 'threshold', 0.5))  # a cascade has none
 
 
 def _batches(crops: Iterator[Crop], size: int) -> Iterator[list[Crop]]:
-    """Up to ``size`` crops that follow each other and whose inputs have one shape."""
+    """Yield up to ``size`` crops that follow each other and whose inputs have one shape."""
     batch: list[Crop] = []
     for crop in crops:
         if batch and (len(batch) == size or crop.shape != batch[0].shape):

@@ -1,4 +1,4 @@
-"""Big images by tiles: where the tiles lie, and how a segmentor's overlapping logits become one map without seams."""
+"""The tiles of big images, and the canvas on which a segmentor's logits become one label map without seams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SMALLEST = 32  # pixels; what the backbones need
 
 
 def check_tiling(tile: tuple[int, int] | None, overlap: int | None) -> int:
-    """The overlap in pixels: as given, or a quarter of the tile's shorter side.
+    """Check tile and overlap, and return the overlap in pixels; default a quarter of the tile's shorter side.
 
     Raises:
         UserError: the tile is too small, or the overlap does not fit it.
@@ -32,7 +32,7 @@ def check_tiling(tile: tuple[int, int] | None, overlap: int | None) -> int:
 
 
 def tile_boxes(size: tuple[int, int], tile: tuple[int, int] | None, overlap: int) -> list[Box]:
-    """Tiles of equal size that cover an image, row by row, neighbours sharing at least ``overlap`` pixels.
+    """List tiles of equal size that cover an image, row by row; neighbours share at least ``overlap`` pixels.
 
     Args:
         size: (height, width) of the image in pixels.
@@ -46,7 +46,7 @@ def tile_boxes(size: tuple[int, int], tile: tuple[int, int] | None, overlap: int
 
 
 def _starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Evenly spread starts of tiles along one axis."""
+    """Spread the starts of tiles evenly along an axis."""
     if length <= tile:
         return [0]
     steps = math.ceil((length - overlap) / (tile - overlap)) - 1
@@ -54,7 +54,7 @@ def _starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def tile_weight(box: Box, overlap: int) -> Tensor:
-    """(height, width) weights of one tile: 1 inside, falling to almost 0 at its edges over ``overlap`` pixels."""
+    """Return the weights (height, width) of a tile: 1 inside, falling to almost 0 at its edges over the overlap."""
 
     def ramp(length: int) -> Tensor:
         to_edge = torch.minimum(torch.arange(length), torch.arange(length - 1, -1, -1)) + 0.5
@@ -65,9 +65,9 @@ def tile_weight(box: Box, overlap: int) -> Tensor:
 
 
 class LabelCanvas:
-    """Averages the overlapping logits of an image's tiles, and keeps only the labels.
+    """A canvas that averages the overlapping logits of an image's tiles, and keeps only the labels.
 
-    The logits of a whole big image would not fit into memory, so only one row of tiles is kept; tiles must come row by
+    The logits of a whole big image would not fit into memory, so only one row of tiles is kept. Tiles must come row by
     row, as :func:`tile_boxes` gives them.
     """
 
@@ -75,9 +75,8 @@ class LabelCanvas:
         """
         Args:
             size: (height, width) of the image in pixels.
-            overlap: of the tiles, in pixels.
-            threshold: of a segmentor with a single output, whose "logits" are probabilities; else
-                unused.
+            overlap: the pixels that neighbouring tiles share.
+            threshold: the probability above which a pixel is of class 1, for a segmentor with a single output.
         """
         self.labels = torch.zeros(size, dtype=torch.int64)
         self.overlap, self.threshold = overlap, threshold
@@ -85,7 +84,7 @@ class LabelCanvas:
         self.sum = self.weight = torch.zeros(0)
 
     def add(self, box: Box, logits: Tensor) -> None:
-        """Add one tile's logits (C, height, width)."""
+        """Add the logits (C, height, width) of a tile."""
         left, top, right, bottom = box
         if not len(self.sum):
             self.sum = logits.new_zeros(len(logits), bottom - top, self.labels.shape[1])
@@ -97,17 +96,16 @@ class LabelCanvas:
         self.weight[:, left:right] += weight
 
     def finish(self) -> Tensor:
-        """(H, W) labels of the whole image, int64, on the CPU."""
+        """Return the labels (H, W) of the whole image, int64, on the CPU."""
         self._finish_rows(self.sum.shape[1])
         return self.labels
 
     def _finish_rows(self, count: int) -> None:
-        """Label the first ``count`` rows that are kept; further tiles begin below them."""
+        """Label the first ``count`` rows of the canvas, and move the rest up; further tiles begin there."""
         mean = self.sum[:, :count] / self.weight[:count]
         labels = mean.argmax(0) if len(mean) > 1 else mean[0] > self.threshold
         self.labels[self.top : self.top + count] = labels.to(self.labels)
-        for kept in (self.sum, self.weight):
-            rest = kept[..., count:, :].clone()
-            kept.zero_()
-            kept[..., : rest.shape[-2], :] = rest
+        for rows in (self.sum, self.weight):
+            rows[..., :count, :] = 0
+            rows.copy_(rows.roll(-count, -2))
         self.top += count

@@ -1,12 +1,12 @@
-"""Predictions as files: overlays, an overlay video, label maps, and JSON in COCO's result format."""
+"""The files of predictions: overlays, overlay videos, label maps, and JSON in COCO's result format."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -19,8 +19,8 @@ from mlp_dense.predict.drawing import draw_instances, draw_labels
 from mlp_dense.predict.inputs import Picture
 
 
-class Writer:
-    """Writes predictions below a folder; a context manager, since videos and JSON are complete only at the end.
+class Writer(AbstractContextManager):
+    """A writer of predictions below a folder; a context manager, since videos and JSON are complete only at the end.
 
     - ``overlays/NAME.png``; of a video ``overlays/NAME.mp4``, of the same rate;
     - with ``labels``, of a segmentor: ``labels/NAME.png``, one channel with the model's class index of every pixel; of
@@ -42,10 +42,10 @@ class Writer:
         Args:
             out_dir: folder; made if it is not there.
             meta: ``classes`` and ``palette`` of the model.
-            is_detector: else a segmentor.
+            is_detector: whether the model is a detector; if not, a segmentor.
             score_thr: detections of a lower score are not drawn; JSON holds them.
-            json_results: see above.
-            labels: see above.
+            json_results: write ``predictions.json`` and ``dataset.json``.
+            labels: write label maps.
 
         Raises:
             UserError: the folder cannot be made, or the model gives no results of that kind.
@@ -63,26 +63,27 @@ class Writer:
         except OSError as error:
             raise UserError(f'cannot make folder {out_dir} ({error.strerror}); give another --out-dir') from error
 
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *_: Any) -> None:
         self._close_video()
         if self.results is not None:
             self.results.write(self.out_dir)
 
     def write(self, picture: Picture, sample: BaseDataElement) -> None:
-        """Write one picture's prediction.
+        """Write the prediction of a picture.
 
         Raises:
             UserError: a file cannot be written.
         """
-        image = picture.image[..., ::-1]  # RGB
+        image, is_frame = picture.image[..., ::-1], picture.index is not None  # RGB
         try:
             if self.is_detector:
-                self._overlay(picture, draw_instances(image, sample, self.meta, self.score_thr))
+                overlay = draw_instances(image, sample, self.meta, self.score_thr)
             else:
-                self._overlay(picture, draw_labels(image, sample, self.meta, picture.index is not None))
+                overlay = draw_labels(image, sample, self.meta, is_frame)
+            if is_frame:
+                self._write_frame(picture, overlay)
+            else:
+                Image.fromarray(overlay).save(self._place('overlays', f'{picture.name}.png'))
             if self.labels:
                 labels = sample.pred_sem_seg.data[0].numpy()
                 kind = np.uint8 if len(self.meta['classes']) <= 256 else np.uint16
@@ -93,10 +94,7 @@ class Writer:
         if self.results is not None:
             self.results.add(picture, sample)
 
-    def _overlay(self, picture: Picture, overlay: np.ndarray) -> None:
-        if picture.index is None:
-            Image.fromarray(overlay).save(self._place('overlays', f'{picture.name}.png'))
-            return
+    def _write_frame(self, picture: Picture, overlay: np.ndarray) -> None:
         path = self._place('overlays', f'{picture.source.name}.mp4')
         if self.video is None or self.video.path != path:
             self._close_video()
@@ -132,29 +130,30 @@ class VideoFile:
 
 
 class CocoResults:
-    """Detections in COCO's result format, and the images and categories that they refer to.
+    """The detections in COCO's result format, and the images and categories that they refer to.
 
-    An image named by a number, as COCO's are, has that id; others are numbered from 1 on. Category ids are the model's
-    class indices plus 1.
+    The id of an image is its name where that is a number, as COCO's are; others are numbered from 1 on. Category ids
+    are the model's class indices plus 1.
     """
 
-    def __init__(self, classes: tuple[str, ...] | list[str]):
+    def __init__(self, classes: Sequence[str]):
         self.categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
         self.images: list[dict[str, Any]] = []
         self.results: list[dict[str, Any]] = []
         self.used: set[int] = set()
 
     def add(self, picture: Picture, sample: BaseDataElement) -> None:
+        """Add the detections of a picture."""
         height, width = picture.size
         image_id = self._image_id(Path(picture.path).stem if picture.index is None else '')
         self.images.append(dict(id=image_id, file_name=picture.path, height=height, width=width))
-        found = sample.pred_instances
-        boxes, scores, labels = found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist()
-        for i, (left, top, right, bottom) in enumerate(boxes):
+        instances = sample.pred_instances
+        scores, labels = instances.scores.tolist(), instances.labels.tolist()
+        for i, (left, top, right, bottom) in enumerate(instances.bboxes.tolist()):
             box = [left, top, right - left, bottom - top]
             result = dict(image_id=image_id, category_id=labels[i] + 1, bbox=box, score=scores[i])
-            if 'masks' in found:
-                mask = found.masks[i]
+            if 'masks' in instances:
+                mask = instances.masks[i]
                 result['segmentation'] = dict(size=list(mask['size']), counts=mask['counts'].decode())
             self.results.append(result)
 
