@@ -35,13 +35,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> int:
     from mlp_dense.errors import UserError
-    from mlp_dense.report.build import Request, write_report
+    from mlp_dense.report.build import write_report
 
     if args.number < 0:
         raise UserError(f'--number is {args.number}; give 0 or more')
     out = args.out or args.work_dir / 'report.html'
-    given = {name: getattr(args, name) for name in ('config', 'checkpoint', 'predictions', 'number', 'score_thr')}
-    write_report(Request(args.work_dir, options=args.cfg_options, **given), out)
+    names = ('config', 'checkpoint', 'predictions', 'number', 'score_thr')
+    write_report(args.work_dir, out, options=args.cfg_options, **{name: getattr(args, name) for name in names})
     print(out)
     return 0
 

@@ -8,12 +8,13 @@ from typing import Any
 import mmcv
 import numpy as np
 from mmengine.config import Config
-from mmengine.registry import VISUALIZERS, init_default_scope
+from mmengine.registry import init_default_scope
 from rich.progress import track
 
 from mlp_dense.engine.checks import check_data, innermost
 from mlp_dense.engine.runner import CheckedRunner
 from mlp_dense.errors import UserError
+from mlp_dense.report.drawing import make_visualizer
 
 
 def browse(cfg: Config, split: str, number: int, out_dir: Path) -> int:
@@ -26,10 +27,10 @@ def browse(cfg: Config, split: str, number: int, out_dir: Path) -> int:
         cfg: a config of mmdet or mmseg.
         split: 'train', 'val' or 'test'.
         number: how many to draw at most.
-        out_dir: where to; made if missing.
+        out_dir: the folder of the pictures; made if missing.
 
     Returns:
-        How many were drawn.
+        The number of pictures drawn.
 
     Raises:
         UserError: the config has no such split, or its data are missing or broken.
@@ -40,14 +41,14 @@ def browse(cfg: Config, split: str, number: int, out_dir: Path) -> int:
     check_data(cfg, split)
     init_default_scope(cfg.default_scope)
     dataset: Any = CheckedRunner.build_dataloader({**loader, 'num_workers': 0, 'persistent_workers': False}).dataset
-    visualizer = VISUALIZERS.build({**cfg.visualizer, 'vis_backends': [], 'name': 'browse'})
-    visualizer.dataset_meta = dataset.metainfo
+    visualizer = make_visualizer(cfg, dataset)
     is_bgr = cfg.model.get('data_preprocessor', {}).get('bgr_to_rgb', False)
     count = min(number, len(dataset))
     for index in track(range(count), f'Drawing {split}'):
         item = dataset[index]
-        sample = _plain(item['data_samples'])
-        image = _image(item['inputs'], dataset, is_bgr)
+        sample, image = item['data_samples'], _image(item['inputs'], dataset, is_bgr)
+        if 'gt_instances' in sample:  # mmdet's visualizer draws no box objects
+            sample.gt_instances.bboxes = sample.gt_instances.bboxes.tensor
         if split != 'train':
             image = mmcv.imresize(image, sample.ori_shape[1::-1])
         path = out_dir / f'{index:05d}_{Path(sample.img_path).stem}.png'
@@ -55,17 +56,8 @@ def browse(cfg: Config, split: str, number: int, out_dir: Path) -> int:
     return count
 
 
-def _plain(sample: Any) -> Any:
-    """A sample whose boxes, if there are any, are a tensor: mmdet's visualizer draws no box objects."""
-    if 'gt_instances' in sample:
-        from mmdet.models.utils import samplelist_boxtype2tensor
-
-        samplelist_boxtype2tensor([sample])
-    return sample
-
-
 def _image(inputs: Any, dataset: Any, is_bgr: bool) -> np.ndarray:
-    """The model's input (C, H, W) as a picture (H, W, 3) in RGB, where the pipeline has normalised it, undone."""
+    """Turn the model's input (C, H, W) into a picture (H, W, 3) in RGB; what the pipeline normalised is undone."""
     image = inputs.permute(1, 2, 0).numpy()
     for step in next(innermost(dataset)).pipeline.transforms:
         if isinstance(step, mmcv.transforms.Normalize):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mlp_dense.engine.checks import check_data, innermost
+from mlp_dense.engine.checks import check_data, innermost, latest_checkpoint
 from mlp_dense.engine.config import load_config
 from mlp_dense.engine.records import newest_metric
 from mlp_dense.engine.runner import CheckedRunner, test
@@ -19,61 +19,83 @@ from mlp_dense.report import facts
 from mlp_dense.report.curves import read_run, sessions
 from mlp_dense.report.page import render
 from mlp_dense.report.results import Results
-from mlp_dense.report.workdir import find_checkpoint, find_config
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a report is made of. What is None is looked for in the work dir, or made."""
+def write_report(
+    work_dir: Path,
+    out: Path,
+    *,
+    config: Path | None = None,
+    checkpoint: Path | None = None,
+    predictions: Path | None = None,
+    options: Any = None,
+    number: int = 6,
+    score_thr: float = 0.3,
+) -> None:
+    """Test the checkpoint of a work dir, or take predictions that are there, and write the page to ``out``.
 
-    work_dir: Path
-    config: Path | None = None
-    checkpoint: Path | None = None
-    predictions: Path | None = None
-    """Of ``tools/test.py --out``; with them nothing is tested again, and the speed of the test is not reported."""
-    options: dict[str, Any] | None = None
-    """As ``--cfg-options`` takes them."""
-    number: int = 6
-    """How many of the best and of the worst images are shown."""
-    score_thr: float = 0.3
-    """Of a detector's boxes, 0 to 1."""
-
-
-def write_report(request: Request, out: Path) -> None:
-    """Test the checkpoint of a work dir, or take the predictions that are given, and write the page to ``out``.
+    Args:
+        work_dir: the folder of a training.
+        out: the HTML file; its folder is made.
+        config: the config file; by default that of the newest training in the work dir.
+        checkpoint: the checkpoint file; by default the latest in the work dir.
+        predictions: what ``tools/test.py --out`` wrote; with it nothing is tested, and the page lacks the test's speed.
+        options: changes of the config, as ``--cfg-options`` takes them.
+        number: how many of the best and of the worst images are shown.
+        score_thr: the score, 0 to 1, from which on a detector's boxes count and are drawn.
 
     Raises:
         UserError: config, checkpoint, data or predictions are missing or do not fit each other.
     """
-    cfg = load_config(str(request.config or find_config(request.work_dir)), request.options)
+    cfg = load_config(str(config or find_config(work_dir)), options)
     check_data(cfg, 'test')
-    checkpoint = request.checkpoint or (None if request.predictions else find_checkpoint(request.work_dir))
-    predictions, speed = request.predictions, facts.Facts()
+    speed = facts.Facts()
     if predictions is None:
-        predictions = request.work_dir / 'report' / ('predictions.json' if _is_detector(cfg) else 'predictions')
+        checkpoint = checkpoint or latest_checkpoint(work_dir)
+        if checkpoint is None:
+            raise UserError(f'{work_dir} holds no checkpoint; name one with --checkpoint FILE')
+        predictions = work_dir / 'report' / ('predictions.json' if _is_detector(cfg) else 'predictions')
         speed = run_test(cfg, checkpoint, predictions)
     elif not predictions.exists():
         raise UserError(f'--predictions {predictions} does not exist; make it with tools/test.py --out')
-    results = judge(cfg, predictions, request.score_thr)
-    run = read_run(request.work_dir) if sessions(request.work_dir) else None
-    batch = cfg.train_dataloader.batch_size
+    results = judge(cfg, predictions, score_thr)
+    run = read_run(work_dir) if sessions(work_dir) else None
     tables = {
         'Configuration': facts.of_config(cfg, checkpoint, results.dataset),
-        'Speed and memory': facts.of_training(run, batch) + speed,
+        'Speed and memory': facts.of_training(run, cfg.train_dataloader.batch_size) + speed,
         'Environment': facts.of_environment(),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    title = request.work_dir.resolve().name
-    out.write_text(render(title, results, run, tables, cfg.pretty_text, request.number), encoding='utf-8')
+    page = render(work_dir.resolve().name, results, run, tables, cfg.pretty_text, number)
+    out.write_text(page, encoding='utf-8')
+
+
+def find_config(work_dir: Path) -> Path:
+    """Find the config of the newest training in a work dir, with the options of its command line.
+
+    The copy beside the curves is taken before the one in the work dir itself, which tests there overwrite.
+
+    Raises:
+        UserError: there is none, or several and no training to choose by.
+    """
+    if not work_dir.is_dir():
+        raise UserError(f'work dir {work_dir} does not exist; name the --work-dir of a training')
+    recorded = [session / 'vis_data/config.py' for session in sessions(work_dir)]
+    configs = [path for path in recorded[-1:] if path.is_file()] or sorted(work_dir.glob('*.py'))
+    if len(configs) != 1:
+        names = ', '.join(path.name for path in configs)
+        fault = f'several configs ({names}) and no record of training' if configs else 'no config'
+        raise UserError(f'{work_dir} holds {fault}; name the config with --config FILE')
+    return configs[0]
 
 
 def _is_detector(cfg: Config) -> bool:
     return cfg.get('default_scope') == 'mmdet'
 
 
-def run_test(cfg: Config, checkpoint: Path | None, out: Path) -> facts.Facts:
-    """Run the test set once, write the predictions to ``out``, and tell speed and memory."""
-    cfg = cfg.copy()
+def run_test(cfg: Config, checkpoint: Path, out: Path) -> facts.Facts:
+    """Run the test set once, write the predictions to ``out``, and return speed and memory."""
+    cfg = deepcopy(cfg)
     cfg.work_dir, cfg.launcher = str(out.parent), 'none'
     cfg.get('default_hooks', {}).get('visualization', {}).update(draw=False)
     write_predictions(cfg, str(out))
@@ -83,7 +105,11 @@ def run_test(cfg: Config, checkpoint: Path | None, out: Path) -> facts.Facts:
 
 
 def judge(cfg: Config, predictions: Path, score_thr: float) -> Results:
-    """Hold predictions against the test set of a config."""
+    """Hold predictions against the test set of a config.
+
+    Raises:
+        UserError: the predictions do not fit the test set, or that is several data sets.
+    """
     init_default_scope(cfg.default_scope)
     loader = CheckedRunner.build_dataloader({**cfg.test_dataloader, 'num_workers': 0, 'persistent_workers': False})
     datasets = list(innermost(loader.dataset))

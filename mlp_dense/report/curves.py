@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmengine.config import Config
 
+from mlp_dense.engine.records import read_records
 from mlp_dense.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ TITLES = {
     'coco/bbox_mAP': 'Box AP, %',
     'coco/segm_mAP': 'Mask AP, %',
 }
-"""What is drawn where it was recorded, and how it is called."""
+"""The scalars that are drawn where they were recorded, and the titles of their diagrams."""
 COLORS = ('#3b82f6', '#f97316', '#10b981', '#a855f7', '#ef4444', '#eab308', '#06b6d4', '#84cc16')
-"""Of the runs in turn; all readable on white and on near-black."""
+"""The colours of the runs in turn; all readable on white and on near-black."""
 
 
 @dataclass
@@ -35,14 +35,9 @@ class Series:
     """One scalar over a run."""
 
     unit: str
-    """Of the steps: 'iteration' or 'epoch'."""
-    steps: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-
-    def cut(self, step: int) -> None:
-        """Forget what was recorded at ``step`` and later."""
-        kept = [pair for pair in zip(self.steps, self.values, strict=True) if pair[0] < step]
-        self.steps, self.values = [pair[0] for pair in kept], [pair[1] for pair in kept]
+    """The unit of the steps: 'iteration' or 'epoch'."""
+    points: dict[int, float] = field(default_factory=dict)
+    """The value at each recorded step."""
 
 
 @dataclass
@@ -52,25 +47,18 @@ class Run:
     folder: Path
     series: dict[str, Series] = field(default_factory=dict)
 
-    def add(self, row: dict[str, Any], unit: str) -> None:
-        for name, value in row.items():
-            if name not in ('step', 'iter', 'epoch') and isinstance(value, (int, float)):
-                series = self.series.setdefault(name, Series(unit))
-                series.steps.append(row['step'])
-                series.values.append(value)
-
 
 def sessions(folder: Path) -> list[Path]:
-    """The folders of all started trainings below a work dir, oldest first; mmengine names them by the time.
+    """Return the folders of all started trainings below a work dir, oldest first; mmengine names them by the time.
 
     ``folder`` may be such a folder itself. Tests record no scalars of training and are left out.
     """
-    found = [folder] if (folder / SCALARS).is_file() else [file.parents[1] for file in folder.glob(f'*/{SCALARS}')]
-    return sorted(path for path in found if any(_is_training(row) for row in _rows(path)))
+    files = [folder / SCALARS] if (folder / SCALARS).is_file() else folder.glob(f'*/{SCALARS}')
+    return sorted(file.parents[1] for file in files if any(_is_training(row) for row in read_records(file)))
 
 
 def read_run(folder: Path) -> Run:
-    """The curves of the newest training in a work dir, put together from the sessions in which it was resumed.
+    """Read the curves of the newest training in a work dir, put together from the sessions in which it was resumed.
 
     A resumed session takes over from its first recorded step; one that was not resumed starts anew.
 
@@ -88,19 +76,22 @@ def read_run(folder: Path) -> Run:
 
 
 def _add_session(run: Run, session: Path) -> None:
-    rows = list(_rows(session))
-    training = [row for row in rows if _is_training(row)]
-    by_epoch = 'epoch' in training[0]
+    rows = list(read_records(session / SCALARS))
+    first = next(row for row in rows if _is_training(row))
     if not _was_resumed(session):
         run.series.clear()
     for series in run.series.values():
-        series.cut(training[0]['epoch'] if series.unit == 'epoch' else training[0]['step'])
+        begin = first['epoch' if series.unit == 'epoch' else 'step']
+        series.points = {step: value for step, value in series.points.items() if step < begin}
     for row in rows:
-        run.add(row, 'epoch' if by_epoch and not _is_training(row) else 'iteration')
+        unit = 'epoch' if 'epoch' in first and not _is_training(row) else 'iteration'
+        for name, value in row.items():
+            if name not in ('step', 'iter', 'epoch') and isinstance(value, (int, float)):
+                run.series.setdefault(name, Series(unit)).points[row['step']] = value
 
 
 def _is_training(row: dict[str, Any]) -> bool:
-    """Whether a row was written by training; what validation writes has no iteration."""
+    """Return whether a row was written by training; what validation writes has no iteration."""
     return 'iter' in row
 
 
@@ -109,26 +100,15 @@ def _was_resumed(session: Path) -> bool:
     return config.is_file() and bool(Config.fromfile(config, import_custom_modules=False).get('resume'))
 
 
-def _rows(session: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate((session / SCALARS).read_text().splitlines(keepends=True), 1):
-        if not line.endswith('\n'):  # the last one, of a training that was stopped or is about to write more
-            return
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
-            reason = f'line {number} is no JSON ({error.msg}); remove the line'
-            raise UserError(f'{session / SCALARS}: {reason}') from error
-
-
 def names_of(folders: Sequence[Path]) -> list[str]:
-    """A name for each run: the last parts of its path, as many as tell the runs apart."""
+    """Return a name for each run: the last parts of its path, as many as tell the runs apart."""
     paths = [folder.resolve() for folder in folders]
     parts = next(n for n in count(1) if len({path.parts[-n:] for path in paths}) == len(set(paths)))
     return ['/'.join(path.parts[-parts:]) for path in paths]
 
 
 def choose_keys(runs: Sequence[Run], keys: Sequence[str] | None = None) -> list[str]:
-    """What to draw: ``keys``, or those of ``TITLES`` that at least one run has recorded.
+    """Return what to draw: ``keys``, or the keys of ``TITLES`` that at least one run has recorded.
 
     Raises:
         UserError: a key that no run has recorded, or none of ``TITLES``.
@@ -144,18 +124,18 @@ def choose_keys(runs: Sequence[Run], keys: Sequence[str] | None = None) -> list[
 
 
 def draw_panel(axes: Axes, runs: Sequence[Run], names: Sequence[str], key: str) -> None:
-    """One scalar of all runs, in one diagram."""
+    """Draw one scalar of all runs into one diagram."""
     from matplotlib.ticker import MaxNLocator
 
     units = set()
     for index, (run, name) in enumerate(zip(runs, names, strict=True)):
         series = run.series.get(key)
         if series is not None:
-            marker = 'o' if len(series.steps) < 30 else None
+            marker = 'o' if len(series.points) < 30 else None
             color = COLORS[index % len(COLORS)]
             scale = 100 if key.startswith('coco/') else 1  # recorded as shares of 1; all papers give percent
-            values = [scale * value for value in series.values]
-            axes.plot(series.steps, values, marker=marker, markersize=3, linewidth=1.6, color=color, label=name)
+            steps, values = list(series.points), [scale * value for value in series.points.values()]
+            axes.plot(steps, values, marker=marker, markersize=3, linewidth=1.6, color=color, label=name)
             units.add(series.unit)
     axes.set_title(TITLES.get(key, key), fontsize=11, loc='left')
     axes.set_xlabel(' or '.join(sorted(units)))
@@ -167,7 +147,7 @@ def draw_panel(axes: Axes, runs: Sequence[Run], names: Sequence[str], key: str) 
 
 
 def draw(runs: Sequence[Run], keys: Sequence[str] | None = None) -> Figure:
-    """All diagrams side by side, with one legend that names the runs.
+    """Draw all diagrams side by side, with one legend that names the runs.
 
     Raises:
         UserError: a key that no run has recorded.

@@ -15,28 +15,25 @@ SMALL, LARGE = 360, 640  # pixels of the longer side: where enlarging stops, and
 
 
 def make_visualizer(cfg: Config, dataset: Any) -> Any:
-    """The visualizer of a config, writing nowhere, with the names and colours of a data set."""
-    options = {**cfg.visualizer, 'vis_backends': [], 'name': 'report'}
-    visualizer = VISUALIZERS.build(options)
+    """Build the visualizer of a config, writing nowhere, with the names and colours of a data set."""
+    visualizer = VISUALIZERS.build({**cfg.visualizer, 'vis_backends': [], 'name': 'report'})
     visualizer.dataset_meta = dataset.metainfo
     return visualizer
 
 
-def factor(width: int, height: int) -> float:
-    """How much to scale a picture for the page: small ones by a whole number, which keeps the edges of labels even."""
-    longer = max(width, height)
-    return float(-(-SMALL // longer)) if longer < SMALL else min(1.0, LARGE / longer)
-
-
 def fitted(image: Image.Image) -> Image.Image:
-    """A picture in the size that suits the page."""
-    scale = factor(*image.size)
+    """Bring a picture to the size that suits the page.
+
+    A small one is enlarged by a whole number, which keeps the edges of labels even.
+    """
+    longer = max(image.size)
+    scale = -(-SMALL // longer) if longer < SMALL else min(1.0, LARGE / longer)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
 
 
 def data_uri(picture: np.ndarray, lossless: bool = False) -> str:
-    """A picture (H, W, 3) in RGB as an address that holds the file itself (WebP)."""
+    """Return an address that holds the file (WebP) of a picture (H, W, 3) in RGB."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, 'WEBP', quality=82, lossless=lossless)
     return f'data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}'

@@ -1,4 +1,4 @@
-"""What the page says about config, speed, memory and environment: (name, value) pairs."""
+"""The page's facts about config, speed, memory and environment: (name, value) pairs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.device import get_device, get_max_cuda_memory, is_cuda_available
 from mmengine.registry import MODELS, init_default_scope
 
+from mlp_dense.engine.checks import innermost
 from mlp_dense.engine.environment import versions
 from mlp_dense.report.curves import Run
 
@@ -22,18 +23,22 @@ Facts = list[tuple[str, str]]
 
 
 def of_config(cfg: Config, checkpoint: Path | None, test_set: Any) -> Facts:
-    """The model, the data and the recipe in a few lines."""
+    """Describe the model, the data and the recipe in a few lines."""
     optimizer = cfg.optim_wrapper.optimizer
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):  # nothing is allocated
+        parameters = sum(parameter.numel() for parameter in MODELS.build(cfg.model).parameters())
+    steps = next(innermost(cfg.train_dataloader.dataset)).get('pipeline', [])
     facts = [
         ('Model', _parts(cfg.model)),
-        ('Parameters', f'{_parameters(cfg) / 1e6:.2f} M'),
+        ('Parameters', f'{parameters / 1e6:.2f} M'),
         ('Data', f'{type(test_set).__name__} in {test_set.data_root}, {len(test_set.metainfo["classes"])} classes'),
         ('Test images', str(len(test_set))),
         ('Batch size', f'{cfg.train_dataloader.batch_size} per process'),
         ('Optimizer', ', '.join([optimizer.type, *(f'{k} {v}' for k, v in optimizer.items() if k != 'type')])),
-        ('Schedule', '; '.join(_scheduler(one) for one in cfg.get('param_scheduler') or []) or 'constant rate'),
+        ('Schedule', '; '.join(map(_scheduler, cfg.get('param_scheduler') or [])) or 'constant rate'),
         ('Length', _length(cfg.train_cfg)),
-        ('Training pipeline', _pipeline(cfg.train_dataloader.dataset)),
+        ('Training pipeline', ', '.join(step['type'] for step in steps)),
     ]
     if checkpoint is not None:
         facts.append(('Checkpoint', f'{checkpoint.name}, {checkpoint.stat().st_size / 2**20:.1f} MiB'))
@@ -41,7 +46,7 @@ def of_config(cfg: Config, checkpoint: Path | None, test_set: Any) -> Facts:
 
 
 def _parts(model: Mapping[str, Any]) -> str:
-    """The classes of model, backbone, neck and heads, e.g. 'EncoderDecoder: CycleMLP b2, UPerHead'."""
+    """Return the classes of model, backbone, neck and heads, e.g. 'EncoderDecoder: CycleMLP b2, UPerHead'."""
     names = []
     for key in ('backbone', 'neck', 'rpn_head', 'bbox_head', 'roi_head', 'decode_head', 'auxiliary_head'):
         parts = model.get(key) or []
@@ -49,13 +54,6 @@ def _parts(model: Mapping[str, Any]) -> str:
             arch = part.get('arch')
             names.append(' '.join([part['type'], *([arch] if isinstance(arch, str) else [])]))
     return f'{model["type"]}: {", ".join(names)}'
-
-
-def _parameters(cfg: Config) -> int:
-    """How many the whole model has; nothing is allocated."""
-    init_default_scope(cfg.default_scope)
-    with torch.device('meta'):
-        return sum(parameter.numel() for parameter in MODELS.build(cfg.model).parameters())
 
 
 def _scheduler(scheduler: Mapping[str, Any]) -> str:
@@ -68,38 +66,32 @@ def _length(loop: Mapping[str, Any]) -> str:
     return f'{loop["max_iters"]} iterations' if 'max_iters' in loop else f'{loop["max_epochs"]} epochs'
 
 
-def _pipeline(dataset: Mapping[str, Any]) -> str:
-    while 'pipeline' not in dataset and 'dataset' in dataset:  # RepeatDataset and the like
-        dataset = dataset['dataset']
-    return ', '.join(step['type'] for step in dataset.get('pipeline', []))
-
-
 def of_training(run: Run | None, batch: int) -> Facts:
-    """Speed and memory, as mmengine recorded them while training; nothing for a work dir without records."""
+    """Return speed and memory as mmengine recorded them while training; nothing for a work dir without records."""
     if run is None:
         return []
     facts = []
     if 'time' in run.series:
-        seconds = statistics.median(run.series['time'].values)
+        seconds = statistics.median(run.series['time'].points.values())
         facts.append(('Training', f'{1000 * seconds:.0f} ms per iteration, {batch / seconds:.1f} images/s per process'))
     if 'memory' in run.series:
-        facts.append(('GPU memory in training', f'{max(run.series["memory"].values):.0f} MB at most'))
+        facts.append(('GPU memory in training', f'{max(run.series["memory"].points.values()):.0f} MB at most'))
     return facts
 
 
 def of_test(seconds: float, waiting: float, batch: int) -> Facts:
-    """Speed and memory of the test that this process has just run.
+    """Return speed and memory of the test that this process has just run.
 
     Args:
         seconds: mean time of a batch.
         waiting: the part of it in which data was waited for.
         batch: images in a batch.
     """
-    told = f'{1000 * seconds / batch:.0f} ms per image, of which {1000 * waiting / batch:.0f} ms wait for data'
-    facts = [('Test', f'{told}; batch size {batch}'), ('Test device', _device())]
+    share = f'{1000 * seconds / batch:.0f} ms per image, of which {1000 * waiting / batch:.0f} ms wait for data'
+    facts = [('Test', f'{share}; batch size {batch}'), ('Test device', _device())]
     if is_cuda_available():
         return [*facts, ('GPU memory in the test', f'{get_max_cuda_memory()} MB at most')]
-    unit = 2**20 if sys.platform == 'darwin' else 2**10  # of ru_maxrss, to MiB
+    unit = 2**20 if sys.platform == 'darwin' else 2**10  # ru_maxrss is in bytes there, else in KiB
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     return [*facts, ('Memory of the test process', f'{peak:.0f} MiB at most, libraries included')]
 
@@ -112,7 +104,7 @@ def _device() -> str:
 
 
 def of_environment() -> Facts:
-    """Platform and versions where the report was made."""
+    """Return the platform and the versions where the report was made."""
     gpus = ', '.join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
     packages = [(name, version()) for name, version in versions()]
     return [('Platform', platform.platform()), *packages, ('GPU', gpus or 'none')]

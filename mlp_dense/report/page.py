@@ -22,13 +22,13 @@ from mlp_dense.report.drawing import data_uri
 from mlp_dense.report.results import Results, confused, extremes
 
 INK = '#010203'
-"""Stands for the page's own text colour, which a diagram takes over so that it suits light and dark."""
+"""A stand-in for the page's text colour, which a diagram takes over so that it suits light and dark."""
 MOST_CELLS = 32
-"""Classes up to which the confusion matrix is a table that can be read; above, it is a picture."""
+"""The number of classes up to which the confusion matrix is a table; above, it is a picture."""
 
 
 def render(title: str, results: Results, run: Run | None, tables: Mapping[str, Any], config: str, number: int) -> str:
-    """The HTML of a report.
+    """Return the HTML of a report.
 
     Args:
         title: name of the training.
@@ -58,12 +58,12 @@ def render(title: str, results: Results, run: Run | None, tables: Mapping[str, A
 
 
 def _figure(value: float | None) -> str:
-    """A percentage as it is printed."""
+    """Format a percentage."""
     return '-' if value is None or math.isnan(value) else f'{value:.1f}'
 
 
 def svg_curves(run: Run | None) -> dict[str, Markup]:
-    """Name of a scalar -> its diagram as SVG elements; empty without records."""
+    """Return name of a scalar -> its diagram as SVG elements; empty without records."""
     if run is None:
         return {}
     inked = ('text.color', 'axes.edgecolor', 'axes.labelcolor', 'xtick.color', 'ytick.color')
@@ -87,7 +87,7 @@ def _svg(run: Run, key: str) -> Markup:
 
 
 def _confusion(results: Results) -> dict[str, Any]:
-    """Rows of the matrix in percent of the truth, or a picture of it where there are too many."""
+    """Return the rows of the matrix in percent of the truth, or a picture of it where there are too many."""
     counts = results.confusion
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     if len(counts) <= MOST_CELLS:
@@ -104,7 +104,7 @@ def _confusion(results: Results) -> dict[str, Any]:
 
 
 def _gallery(results: Results, indices: Sequence[int]) -> list[dict[str, Any]]:
-    """Name, score and pictures of some images."""
+    """Return name, score and pictures of some images."""
     entries = []
     for index in indices:
         drawn = results.pictures(index)

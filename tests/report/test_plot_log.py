@@ -45,8 +45,7 @@ def resumed(tmp_path):
 
 
 def pairs(run, name):
-    series = run.series[name]
-    return list(zip(series.steps, series.values, strict=True))
+    return list(run.series[name].points.items())
 
 
 def test_a_resumed_training_is_one_curve(resumed):

@@ -14,8 +14,9 @@ from PIL import Image
 from runs import given, run_tool, small_config, still
 
 from mlp_dense.datasets.shapes import CLASSES, make_shapes
+from mlp_dense.engine.checks import latest_checkpoint
 from mlp_dense.errors import UserError
-from mlp_dense.report.workdir import find_checkpoint, find_config
+from mlp_dense.report.build import find_config
 
 pytestmark = pytest.mark.slow
 
@@ -223,10 +224,10 @@ def test_a_work_dir_that_was_moved_or_holds_too_little(reports, tmp_path):
     work_dir = shutil.copytree(source, tmp_path / 'work')
     name = Path((source / 'last_checkpoint').read_text()).name
     (work_dir / 'last_checkpoint').write_text(f'/nowhere/{name}')
-    assert find_checkpoint(work_dir) == work_dir / name
+    assert latest_checkpoint(work_dir) == work_dir / name
     (work_dir / name).unlink()
     with pytest.raises(UserError, match='which is not beside it; name the checkpoint'):
-        find_checkpoint(work_dir)
+        latest_checkpoint(work_dir)
 
     (recorded,) = work_dir.glob('*/vis_data/config.py')
     assert find_config(work_dir) == recorded
@@ -243,6 +244,8 @@ def test_a_work_dir_that_was_moved_or_holds_too_little(reports, tmp_path):
 def test_what_a_report_lacks_is_told_in_one_line(reports, shapes, tmp_path):
     segmentor, detector = (reports[method][0] for method in ('semfpn', 'retinanet'))
     assert 'nowhere does not exist' in run_tool('report', tmp_path / 'nowhere').error
+    without = shutil.copytree(segmentor, tmp_path / 'without', ignore=shutil.ignore_patterns('last_checkpoint'))
+    assert 'holds no checkpoint; name one with --checkpoint' in run_tool('report', without).error
     assert '--number is -1' in run_tool('report', segmentor, '--number', -1).error
     assert 'x.pth does not exist' in run_tool('report', segmentor, '--checkpoint', tmp_path / 'x.pth').error
     given = ('--predictions', tmp_path / 'x.json')
