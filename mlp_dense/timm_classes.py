@@ -1,4 +1,4 @@
-"""What timm's users call, on top of the classes in :mod:`mlp_dense.backbones`; state dicts have the same names."""
+"""The interface of timm on the classes of :mod:`mlp_dense.backbones`; state dicts have the same names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlp_dense.checkpoints import LoadReport
 
 
 class TimmModel(PyramidMLP):
-    """What timm's users find on a classifier and on a feature extractor alike.
+    """The part of timm's interface that classifiers and feature extractors share.
 
     Args:
         arch: a name from the family's table.
@@ -22,14 +22,14 @@ class TimmModel(PyramidMLP):
         img_size: edge, or two equal edges, of the images that the weights are trained on; 224 if None. It fixes the
             grids of mixers that are made for one; CycleMLP's are not, so there it changes nothing. Images of any size
             can be given in any case.
-        options: of our class.
+        options: further arguments of the family's class.
 
     Raises:
         ValueError: ``in_chans`` is not 3, or ``img_size`` is not square.
     """
 
     family: ClassVar[type[PyramidMLP]]
-    """The class of :mod:`mlp_dense.backbones` behind it."""
+    """The class of :mod:`mlp_dense.backbones` behind the model."""
 
     def __init__(self, arch: str, in_chans: int = 3, img_size: int | Sequence[int] | None = None, **options: Any):
         if in_chans != 3:
@@ -50,7 +50,7 @@ class TimmModel(PyramidMLP):
     def load_pretrained(
         self, checkpoint: str, prefix: str | None = None, resize_grid: bool = False, exact: bool = False
     ) -> LoadReport:
-        """Load a file as our own classes do, but leave a head of other classes as initialised."""
+        """Load a file like the family's class, but leave a head of other classes as initialised."""
         return super().load_pretrained(str(checkpoint), prefix, resize_grid, exact)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -58,18 +58,18 @@ class TimmModel(PyramidMLP):
         self.with_cp = enable
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters without weight decay beyond biases and norms, which timm exempts itself: none."""
+        """Return no names: only biases and norms are free of weight decay, and timm exempts them itself."""
         return set()
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Patterns of parameter groups in order of depth, for layer-wise learning rates: by block, or by stage."""
+        """Return patterns of parameters by depth, for layer-wise learning rates: by block, or ``coarse`` by stage."""
         block = r'^network\.(\d+)\.(\d+)'
         blocks = r'^network\.(\d+)' if coarse else [(block, None), (r'^network\.(\d+)', (0,)), ('^norm', (99999,))]
         return dict(stem='^patch_embed', blocks=blocks)
 
 
 class TimmClassifier(TimmModel):
-    """A classifier. Further arguments as in :class:`TimmModel`.
+    """A classifier; takes the arguments of :class:`TimmModel`, too.
 
     Args:
         num_classes: 0 for no head: features as wide as ``num_features``.
@@ -81,7 +81,7 @@ class TimmClassifier(TimmModel):
     """
 
     output_fmt = 'NHWC'
-    """Of forward_features, and of everything with ``global_pool=''``."""
+    """The layout of forward_features, and of everything with ``global_pool=''``."""
     head: Any
     norm: Any
 
@@ -96,11 +96,11 @@ class TimmClassifier(TimmModel):
             self.head = nn.Identity()
 
     def get_classifier(self) -> nn.Module:
-        """The head: Linear, or Identity without classes."""
+        """Return the head: Linear, or Identity without classes."""
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new head with fresh weights, or none with 0 classes; where ``global_pool`` is given, that pooling."""
+        """Replace the head by one with fresh weights, or by none for 0 classes, and the pooling unless it is None."""
         if global_pool is not None:
             self.global_pool = check_pool(global_pool)
         self.num_classes = num_classes
@@ -109,12 +109,12 @@ class TimmClassifier(TimmModel):
         self.head.to(self.norm.weight).train(self.training)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """``(B, 3, H, W)`` image -> normalised map of the last stage, ``(B, H', W', num_features)``."""
+        """Turn ``(B, 3, H, W)`` images into the normalised map of the last stage, ``(B, H', W', num_features)``."""
         *_, last = self.forward_stages(x)
         return self.norm(last)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Map of forward_features -> logits ``(B, num_classes)``, or with ``pre_logits`` what the head would see."""
+        """Turn forward_features' map into logits ``(B, num_classes)``, or ``pre_logits``: into what the head sees."""
         x = self.head_drop(x.mean((1, 2)) if self.global_pool else x)
         return x if pre_logits else self.head(x)
 
@@ -123,10 +123,10 @@ class TimmClassifier(TimmModel):
 
 
 class TimmFeatures(TimmModel):
-    """``features_only=True``: a list of the ``(B, C, H, W)`` levels of our dense form, lowest stride first.
+    """A feature extractor, ``features_only=True``: returns the ``(B, C, H, W)`` levels of the dense form as a list.
 
-    Each level has its LayerNorm, as in ``fork_feat=True``; stages after the last one are not built. A classifier's
-    checkpoint loads too: its head and norm have no place here, and the levels' norms stay as they are.
+    The lowest stride comes first. Each level has its LayerNorm; stages after the last level are not built. A
+    classifier's checkpoint loads too: its head and norm have no place here, and the levels' norms stay as they are.
 
     Args:
         out_indices: stages, from 0, negative ones from the end, in any order; or how many of the last ones. All by
@@ -147,12 +147,14 @@ class TimmFeatures(TimmModel):
         self.feature_info = FeatureInfo(self.feature_info, self.out_indices)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As PyTorch's. What a classifier and a dense model may lack of each other is no fault where ``strict``."""
+        """Load a state dict; ``strict`` forgives what a classifier and a dense model may lack of each other."""
         if strict:
-            own, given = self.state_dict(), self.from_released(state_dict)
-            lacking = {name: value for name, value in own.items() if self.is_optional_key(name)}
-            taken = {name: value for name, value in given.items() if name in own or not self.is_optional_key(name)}
-            state_dict = lacking | taken
+            current = self.state_dict()
+            state_dict = {name: value for name, value in current.items() if self.is_optional_key(name)} | {
+                name: value
+                for name, value in self.from_released(state_dict).items()
+                if name in current or not self.is_optional_key(name)
+            }
         return super().load_state_dict(state_dict, strict, assign)
 
     def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]
@@ -160,7 +162,7 @@ class TimmFeatures(TimmModel):
 
 
 def check_pool(global_pool: str) -> str:
-    """Return it. Raises ValueError for a pooling that there is not."""
+    """Return the name of a pooling if timm models of this project have it; else raise ValueError."""
     if global_pool not in ('', 'avg'):
         raise ValueError(f"global_pool must be 'avg' or '', got {global_pool!r}")
     return global_pool

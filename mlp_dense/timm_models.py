@@ -95,7 +95,7 @@ def why_no_weights(family: type[PyramidMLP], arch: str) -> str:
 
 
 def _subclass(mixin: type[TimmModel], family: type[PyramidMLP]) -> type[TimmModel]:
-    """A class that can be pickled: it stands in this module under its name."""
+    """Make a class that can be pickled: it stands in this module under its name."""
     name = f'{family.__name__}{mixin.__name__.removeprefix("Timm")}'
     globals()[name] = type(name, (mixin, family), {'__module__': __name__, '__doc__': mixin.__doc__, 'family': family})
     return globals()[name]

@@ -60,7 +60,7 @@ def own_configs() -> list[Path]:
 
 
 def rewrite() -> None:
-    """Make the marked tables of the docs anew."""
+    """Write the marked tables of the docs anew."""
     from mlp_dense.stats.tables import FILES, block, refresh
 
     configs = own_configs()

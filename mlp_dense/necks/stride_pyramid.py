@@ -13,16 +13,16 @@ from mlp_dense.layers import restride
 
 @MODELS.register_module()
 class StridePyramid(BaseModule):
-    """Maps at ``in_strides`` -> maps at ``out_strides``, one for one, channels unchanged; goes before the usual FPN.
+    """A neck that resamples each map from its ``in_strides`` to its ``out_strides``; goes before the usual FPN.
 
-    For backbones that are not of this project; ours take ``out_strides`` themselves, and know where the image ends. A
-    place in the image keeps its place, see :func:`mlp_dense.layers.restride`. (``interpolate(size=...)`` would stretch
-    a grid that reaches beyond the image onto it.)
+    It is for backbones that are not of this project; ours take ``out_strides`` themselves, and know where the image
+    ends. A place in the image keeps its place, see :func:`mlp_dense.layers.restride`; ``interpolate(size=...)`` would
+    stretch a grid that reaches beyond the image onto it.
 
     Args:
-        in_channels: channels of each map.
+        in_channels: channels of each map, which stay.
         in_strides: pixels of the image per cell of each map, e.g. the backbone's ``out_strides``.
-        out_strides: pixels per cell wanted.
+        out_strides: pixels of the image per cell of each map returned.
         mode: ``'linear'`` has no parameters; ``'learned'`` adds a depthwise 3 x 3 convolution to each map, which starts
             as the identity.
         image_multiple: the image's sides are multiples of this, as ``pad_size_divisor`` makes them. A map of stride 7
@@ -58,7 +58,7 @@ class StridePyramid(BaseModule):
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """``(B, C, H, W)`` maps -> maps of the same channels at ``out_strides``."""
+        """Resample ``(B, C, H, W)`` maps to ``out_strides``."""
         if len(inputs) != len(self.in_strides):
             raise ValueError(f'got {len(inputs)} maps for the strides {self.in_strides}')
         image = [self._image_edge(inputs, axis) for axis in (2, 3)]
@@ -66,7 +66,7 @@ class StridePyramid(BaseModule):
         return tuple(refine(restride(x, old, new, image)) for x, old, new, refine in levels)
 
     def _image_edge(self, inputs: Sequence[Tensor], axis: int) -> int:
-        """Pixels of the image along an axis: the largest multiple that every map covers."""
+        """Return the pixels of the image along an axis: the largest multiple that every map covers."""
         covered = [x.shape[axis] * stride for x, stride in zip(inputs, self.in_strides, strict=True)]
         edge = max(min(covered) // self.image_multiple, 1) * self.image_multiple
         for pixels, stride in zip(covered, self.in_strides, strict=True):

@@ -39,11 +39,11 @@ class Level:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a model or of a part of it, for one image."""
+    """The cost of a model or a part of it, for one image."""
 
     parameters: int
     macs: int
-    """The multiply-accumulates; ``COUNTED`` says of what."""
+    """The multiply-accumulates; ``COUNTED`` says which."""
     activations: int
     """The numbers that the counted operations return."""
 
@@ -98,13 +98,13 @@ def config_stats(cfg: Config, size: tuple[int, int] | None = None) -> Stats:
     try:
         with Counter() as counter:
             maps = model.backbone(_image(size))
-            own = Cost(_parameters(model.backbone), counter.macs, counter.activations)
+            backbone = Cost(_parameters(model.backbone), counter.macs, counter.activations)
             _run_heads(model, model.neck(maps) if model.with_neck else maps)
     except ValueError as error:
         raise UserError(f'images of {size[1]}x{size[0]} pixels do not fit {cfg.filename}: {error}') from error
     cost = Cost(_parameters(model), counter.macs, counter.activations)
     levels = zip(model.backbone.out_strides, maps, strict=True)
-    return Stats(size, cost, own, tuple(Level(x.shape[1], stride, *x.shape[2:]) for stride, x in levels))
+    return Stats(size, cost, backbone, tuple(Level(x.shape[1], stride, *x.shape[2:]) for stride, x in levels))
 
 
 def config_size(cfg: Config) -> tuple[int, int]:

@@ -15,7 +15,7 @@ HEADER = ('configs', 'length', 'batch', 'optimizer, rate, weight decay', 'schedu
 
 
 def recipe_rows(method: str, configs: Iterable[Path]) -> Iterator[tuple[str, ...]]:
-    """The lines of one method's configs, with the cells of ``HEADER``.
+    """Yield the lines of one method's configs, with the cells of ``HEADER``.
 
     A data set has one line, ``METHOD_*_DATA.py``; where its configs differ, one for each recipe, with their names.
     """
@@ -28,14 +28,14 @@ def recipe_rows(method: str, configs: Iterable[Path]) -> Iterator[tuple[str, ...
 
 
 def recipe(cfg: Config) -> tuple[str, ...]:
-    """The length, batch, optimizer, schedule and image sizes of one config, in the order of ``HEADER``."""
+    """Return the length, batch, optimizer, schedule and image sizes of one config, in the order of ``HEADER``."""
     unit = 'iterations' if 'max_iters' in cfg.train_cfg else 'epochs'
     length = cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs
-    batch, of_process = cfg.auto_scale_lr.base_batch_size, cfg.train_dataloader.batch_size
+    batch, process_batch = cfg.auto_scale_lr.base_batch_size, cfg.train_dataloader.batch_size
     optimizer = cfg.optim_wrapper.optimizer
     return (
         f'{length} {unit}',
-        f'{batch} ({batch // of_process} x {of_process})',
+        f'{batch} ({batch // process_batch} x {process_batch})',
         f'{optimizer.type}, {optimizer.lr:g}, {optimizer.weight_decay:g}',
         ', '.join(map(_scheduler, cfg.param_scheduler)),
         ', '.join(filter(None, map(_size_step, cfg.train_dataloader.dataset.pipeline))),
@@ -53,7 +53,7 @@ def _scheduler(step: Mapping[str, Any]) -> str:
 
 
 def _size_step(step: Mapping[str, Any]) -> str:
-    """What a step of the pipeline does to the size of an image, as WIDTHxHEIGHT; '' if nothing."""
+    """Tell what a step of the pipeline does to the size of an image, as WIDTHxHEIGHT; '' if nothing."""
     if step['type'] == 'RandomCrop':
         height, width = step['crop_size']
         return f'crops of {width}x{height}'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -43,41 +43,39 @@ def giga(number: int) -> str:
 
 
 def models_table() -> str:
-    """Every arch as a classifier, with all published results, for the README."""
+    """Make the table of every arch as a classifier, with all published results, for the README."""
     rows = []
-    for family in families():
-        for arch in family.archs:
-            stats = arch_stats(family.__name__, arch)
-            name = f'`{family.__name__}`' if arch == next(iter(family.archs)) else ''
-            cost = (millions(stats.model.parameters), giga(stats.model.macs))
-            rows.append((name, arch, _strides(stats), *cost, *_results(family, arch)))
+    for family, arch, stats in _archs():
+        name = f'`{family.__name__}`' if arch == next(iter(family.archs)) else ''
+        cost = (millions(stats.model.parameters), giga(stats.model.macs))
+        rows.append((name, arch, _strides(stats), *cost, *family.paper.results.get(arch, Results())))
     header = ['type', 'arch', 'strides', 'parameters:', 'GMACs:', 'ImageNet top-1:']
     return table([*header, 'RetinaNet AP:', 'Mask R-CNN box / mask AP:', 'Semantic FPN mIoU:'], rows)
 
 
 def archs_table() -> str:
-    """Every arch as a classifier, and the maps of its dense form, for the docs."""
+    """Make the table of every arch as a classifier, and of the maps of its dense form, for the docs."""
     rows = []
+    for family, arch, stats in _archs():
+        costs = (millions(stats.model.parameters), giga(stats.model.macs), millions(stats.model.activations))
+        maps = ', '.join(f'{level.channels} x {level.height} x {level.width}' for level in stats.levels)
+        names = (f'`{family.__name__}` {arch}', f'`{family.paper.prefix}_{arch}`')
+        rows.append((*names, *costs, _strides(stats), maps))
+    return table(('type, arch', 'in timm', 'parameters:', 'GMACs:', 'activations:', 'strides', 'maps'), rows)
+
+
+def _archs() -> Iterator[tuple[type[PyramidMLP], str, Stats]]:
     for family in families():
         for arch in family.archs:
-            stats = arch_stats(family.__name__, arch)
-            costs = (millions(stats.model.parameters), giga(stats.model.macs), millions(stats.model.activations))
-            maps = ', '.join(f'{level.channels} x {level.height} x {level.width}' for level in stats.levels)
-            names = (f'`{family.__name__}` {arch}', f'`{family.paper.prefix}_{arch}`')
-            rows.append((*names, *costs, _strides(stats), maps))
-    return table(('type, arch', 'in timm', 'parameters:', 'GMACs:', 'activations:', 'strides', 'maps'), rows)
+            yield family, arch, arch_stats(family.__name__, arch)
 
 
 def _strides(stats: Stats) -> str:
     return ', '.join(str(level.stride) for level in stats.levels)
 
 
-def _results(family: type[PyramidMLP], arch: str) -> Results:
-    return family.paper.results.get(arch, Results())
-
-
 def config_row(path: Path, size: tuple[int, int] | None = None) -> tuple[str, ...]:
-    """A config's line in the docs. Arguments as in :func:`mlp_dense.stats.cost.config_stats`."""
+    """Make a config's line in the docs; ``size`` is (height, width) of the image, by default that of the config."""
     stats = config_stats(load_config(str(path)), size)
     height, width = stats.size
     cells = [f'{width}x{height}']
@@ -87,17 +85,20 @@ def config_row(path: Path, size: tuple[int, int] | None = None) -> tuple[str, ..
 
 
 def configs_table(rows: Iterable[Sequence[str]]) -> str:
-    """The table of the lines that :func:`config_row` makes."""
+    """Make the table of the lines that :func:`config_row` makes."""
     return table(('config', 'image', 'parameters:', 'GMACs:', 'backbone parameters:', 'backbone GMACs:'), rows)
 
 
 def of_method(method: str, configs: Iterable[Path]) -> list[Path]:
-    """The configs of one method."""
+    """Return the configs of one method."""
     return [path for path in configs if path.name.startswith(f'{method}_')]
 
 
 def names_table(configs: Sequence[Path]) -> str:
-    """The families, sizes and methods of the configs ``METHOD_FAMILY_SIZE_DATA.py`` and ``METHOD_FAMILY_shapes.py``."""
+    """Make the table of the families, sizes and methods of the configs.
+
+    Their names are ``METHOD_FAMILY_SIZE_DATA.py`` and ``METHOD_FAMILY_shapes.py``.
+    """
     rows = []
     for family in families():
         prefix = family.paper.prefix
@@ -110,12 +111,12 @@ def names_table(configs: Sequence[Path]) -> str:
 
 
 def recipes_table(configs: Sequence[Path]) -> str:
-    """The training settings of all configs."""
+    """Make the table of the training settings of all configs."""
     return table(HEADER, (row for method in METHODS for row in recipe_rows(method, of_method(method, configs))))
 
 
 def papers() -> str:
-    """The paper, code and licence of each family, and the tables that its results are from."""
+    """List the paper, code and licence of each family, and the tables that its results are from."""
     lines = []
     for family in families():
         paper = family.paper

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from statistics import mean
 
 TRAINED = '160x160'
 SIZES = {TRAINED: (1.0, 1.0), '240x240': (1.5, 1.5), '240x160': (1.5, 1.0)}  # width x height -> factors of both
@@ -34,35 +34,33 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def families_and_ways() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return the type of every family and the values of ``token_grid`` that it has, by its part in configs' names."""
+def families_and_ways() -> Iterator[tuple[str, str, Sequence[str]]]:
+    """Yield the part of configs' names that stands for a family, its type and the values of ``token_grid`` it has."""
     from mlp_dense.backbones._grid_pyramid import GridPyramidMLP
     from mlp_dense.backbones._paper import families
     from mlp_dense.layers import TOKEN_GRIDS
 
-    ways = {family: TOKEN_GRIDS if issubclass(family, GridPyramidMLP) else (ANY,) for family in families()}
-    return {family.paper.prefix: (family.__name__, ways[family]) for family in ways}
+    for family in families():
+        yield family.paper.prefix, family.__name__, TOKEN_GRIDS if issubclass(family, GridPyramidMLP) else (ANY,)
 
 
 def runs(args: argparse.Namespace) -> Iterator[tuple[str, int, str, str]]:
-    """Family, seed, way and size of every result."""
-    for seed, (family, (_, ways)) in product(args.seeds, families_and_ways().items()):
-        for size in SIZES:
-            yield from ((family, seed, way, size) for way in ((ANY,) if size == TRAINED else ways))
+    """Yield family, seed, way and size of every result."""
+    for seed, (family, _, ways), size in product(args.seeds, families_and_ways(), SIZES):
+        yield from ((family, seed, way, size) for way in ((ANY,) if size == TRAINED else ways))
 
 
 def train(args: argparse.Namespace, family: str, seed: int) -> Path:
     """Return the checkpoint of one training, which is made now if it is not there."""
     from mlp_dense.errors import UserError
 
-    folder = args.work_dir / f'{family}_{args.iters}_{seed}'
-    checkpoint = folder / f'iter_{args.iters}.pth'
+    checkpoint = args.work_dir / f'{family}_{args.iters}_{seed}' / f'iter_{args.iters}.pth'
     if not checkpoint.exists():
         keys = ('train_cfg.max_iters', 'param_scheduler.1.end', 'default_hooks.checkpoint.interval')
-        training = [sys.executable, 'tools/train.py', f'configs/upernet_{family}_shapes.py', '--work-dir', str(folder)]
+        training = ['tools/train.py', f'configs/upernet_{family}_shapes.py', '--work-dir', str(checkpoint.parent)]
         training += ['--seed', str(seed), '--no-validate', '--cfg-options', *(f'{key}={args.iters}' for key in keys)]
-        print(f'\n$ {" ".join(training)}', flush=True)
-        if subprocess.run(training).returncode:
+        print(f'\n$ python {" ".join(training)}', flush=True)
+        if subprocess.run([sys.executable, *training]).returncode:
             raise UserError(f'training {family} failed; see the message above. Results so far are kept')
     return checkpoint
 
@@ -71,29 +69,25 @@ def measure(checkpoint: Path, family: str, way: str, size: str) -> float:
     """Test a checkpoint with one way at one size and return its mIoU."""
     from mlp_dense.engine.runner import read_config, test
 
-    width, height = SIZES[size]
-    options = {'test_dataloader.dataset.pipeline.1.scale_factor': (width, height)}
+    options: dict[str, object] = {'test_dataloader.dataset.pipeline.1.scale_factor': SIZES[size]}
     if way != ANY:
         options['model.backbone.token_grid'] = way
     args = argparse.Namespace(config=f'configs/upernet_{family}_shapes.py', cfg_options=options)
-    args.work_dir, args.launcher, args.local_rank = str(checkpoint.parent / f'{way}_{width}_{height}'), 'none', 0
+    args.work_dir, args.launcher, args.local_rank = str(checkpoint.parent / f'{way}_{size}'), 'none', 0
     return float(test(read_config(args), str(checkpoint))['mIoU'])
 
 
 def markdown(results: dict[str, float], args: argparse.Namespace) -> str:
-    """Mean and spread (largest minus smallest) over the seeds that are there."""
+    """Make the table of mean and spread (largest minus smallest) over the seeds that are there."""
     lines = [f'| family | token_grid | {" | ".join(SIZES)} | seeds |', f'|---|---|{"---:|" * len(SIZES)}---:|']
-    for family, (name, ways) in families_and_ways().items():
+    for family, name, ways in families_and_ways():
         for way in ways:
-            keys = [(ANY if size == TRAINED else way, size) for size in SIZES]
-            rows = [[results.get(key_of(args, family, seed, *key)) for seed in args.seeds] for key in keys]
-            measured = [[value for value in row if value is not None] for row in rows]
-            lines.append(f'| {name} | {way} | {" | ".join(map(cell, measured))} | {max(map(len, measured))} |')
+            columns = [(ANY if size == TRAINED else way, size) for size in SIZES]
+            keys = [[key_of(args, family, seed, *column) for seed in args.seeds] for column in columns]
+            measured = [[results[key] for key in seeds if key in results] for seeds in keys]
+            cells = [f'{mean(row):.1f} ({max(row) - min(row):.1f})' if row else 'not measured' for row in measured]
+            lines.append(f'| {name} | {way} | {" | ".join(cells)} | {max(map(len, measured))} |')
     return '\n'.join(lines)
-
-
-def cell(values: Sequence[float]) -> str:
-    return f'{statistics.mean(values):.1f} ({max(values) - min(values):.1f})' if values else 'not measured'
 
 
 def key_of(args: argparse.Namespace, *result: object) -> str:
@@ -102,17 +96,16 @@ def key_of(args: argparse.Namespace, *result: object) -> str:
 
 def run(args: argparse.Namespace) -> int:
     file = args.work_dir / 'results.json'
-
-    def results() -> dict[str, float]:  # read anew each time: another process may have written
-        return json.loads(file.read_text()) if file.exists() else {}
-
     args.work_dir.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        file.write_text('{}')
     for family, seed, way, size in () if args.markdown else runs(args):
         key = key_of(args, family, seed, way, size)
-        if key not in results():
+        if key not in json.loads(file.read_text()):
             value = measure(train(args, family, seed), family, way, size)
-            file.write_text(json.dumps({**results(), key: value}, indent=1))
-    print(markdown(results(), args))
+            results = json.loads(file.read_text())  # another process may have added to them
+            file.write_text(json.dumps({**results, key: value}, indent=1))
+    print(markdown(json.loads(file.read_text()), args))
     return 0
 
 

@@ -37,7 +37,7 @@ def draw_cells(axes: Any, values: Sequence[Sequence[str]]) -> None:
 
 
 def cycle_fc_figure() -> Figure:
-    """Which cell each channel reads for one output cell: a linear map, and Cycle FC along the width and the height."""
+    """Draw the cells that each channel reads for one output cell: linear map, Cycle FC along the width, the height."""
     import torch
     from matplotlib.figure import Figure
 
@@ -68,7 +68,7 @@ def cycle_fc_figure() -> Figure:
 
 
 def any_size_figure() -> Figure:
-    """What a mixer made for 8 cells does to 12: how much each output cell takes from each input cell."""
+    """Draw what a mixer made for 8 cells does to 12: how much each output cell takes from each input cell."""
     from matplotlib.figure import Figure
 
     length, size = 8, 12
@@ -90,7 +90,7 @@ def any_size_figure() -> Figure:
 
 
 def response(size: int, length: int, how: str) -> torch.Tensor:
-    """``(size, size)``: row ``i`` says what output cell ``i`` takes from each input cell, for a mixer that averages."""
+    """Return ``(size, size)``: what output cell ``i`` of an averaging mixer takes from input cell ``j``."""
     import torch
 
     from mlp_dense.layers import on_axis
