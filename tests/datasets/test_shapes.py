@@ -124,12 +124,12 @@ def test_mmseg_reads_it(root):
         prefix = dict(img_path=f'images/{part}', seg_map_path=f'annotations/{part}')
         where = dict(data_root=str(root), data_prefix=prefix, pipeline=[dict(type='mmseg.LoadAnnotations')])
         ade = ADE20KDataset(**where)
-        own = BaseSegDataset(**where, metainfo=SEG_METAINFO, reduce_zero_label=True)
+        plain = BaseSegDataset(**where, metainfo=SEG_METAINFO, reduce_zero_label=True)
         labels = read_labels(root, part)
-        assert len(ade) == len(own) == len(labels) and own.metainfo['classes'] == CLASSES
+        assert len(ade) == len(plain) == len(labels) and plain.metainfo['classes'] == CLASSES
         for i, label in enumerate(labels):
             np.testing.assert_array_equal(ade[i]['gt_seg_map'], label - 1)
-            np.testing.assert_array_equal(own[i]['gt_seg_map'], label - 1)
+            np.testing.assert_array_equal(plain[i]['gt_seg_map'], label - 1)
 
 
 @pytest.mark.parametrize('metainfo', [None, DET_METAINFO], ids=['data_root alone', 'own classes'])
@@ -147,8 +147,8 @@ def test_mmdet_reads_it(root, metainfo):
     names, labels = data.metainfo['classes'], read_labels(root, 'training')
     assert len(names) == (80 if metainfo is None else len(CLASSES) - 1) and len(data) == 45  # 3 of 48 are empty
     for item in data:
-        found = item['gt_bboxes'].tensor, item['gt_bboxes_labels'], item['gt_masks'].to_ndarray()
-        for box, label, mask in zip(*found, strict=True):
+        objects = item['gt_bboxes'].tensor, item['gt_bboxes_labels'], item['gt_masks'].to_ndarray()
+        for box, label, mask in zip(*objects, strict=True):
             here = labels[item['img_id'] - 1][mask.astype(bool)]
             if here.size:  # mmdet drops the mask of a crowd
                 assert set(here) == {CLASSES.index(names[label]) + 1}
@@ -184,8 +184,8 @@ def test_no_class_is_told_by_the_colour_of_a_pixel(root):
     for part, _ in SPLITS:
         images = [cv2.imread(str(path)) for path in sorted((root / 'images' / part).iterdir())]
         parts.append([(image, label - 1) for image, label in zip(images, read_labels(root, part), strict=True)])
-    found = max(color_miou(*parts, bins, power) for bins in (8, 16) for power in (0, 0.5, 0.8, 1))
-    assert found < 25, f'colour alone reaches {found:.1f} mIoU on validation; it must stay below 25'
+    best = max(color_miou(*parts, bins, power) for bins in (8, 16) for power in (0, 0.5, 0.8, 1))
+    assert best < 25, f'colour alone reaches {best:.1f} mIoU on validation; it must stay below 25'
     painted = [[(np.array(PALETTE, np.uint8)[label], label) for _, label in part] for part in parts]
     assert color_miou(*painted, 16, 0) > 95  # the classifier itself works, where colour does tell
 

@@ -1,6 +1,6 @@
 """Shapes: a data set of generated photograph-like scenes, written as real files in ADE20K's and in COCO's layout.
 
-    root/shapes.json                                     how it was made; complete once everything else is there
+    root/shapes.json                                     its arguments; complete once everything else is there
     root/images/{training,validation}/ADE_*.jpg          ADE20K's layout
     root/annotations/{training,validation}/ADE_*.png
     root/{train2017,val2017}/*.jpg                       COCO's layout, the same JPEG files
@@ -29,11 +29,11 @@ from rich.console import Console
 from rich.progress import track
 
 from mlp_dense.datasets.shapes.coco import coco_annotations, coco_header, coco_image
-from mlp_dense.datasets.shapes.scene import Scene, SceneObject, draw_scene
+from mlp_dense.datasets.shapes.scene import Content, draw_scene
 from mlp_dense.datasets.shapes.surfaces import KINDS
 from mlp_dense.errors import UserError
 
-__all__ = ['CLASSES', 'DET_METAINFO', 'PALETTE', 'SEG_METAINFO', 'Scene', 'SceneObject', 'draw_scene', 'make_shapes']
+__all__ = ['CLASSES', 'DET_METAINFO', 'PALETTE', 'SEG_METAINFO', 'make_shapes']
 
 CLASSES = ('background', *(kind.name for kind in KINDS))
 PALETTE = [(90, 90, 90), *(kind.color for kind in KINDS)]  # RGB, one for each class; mmdet takes a tuple for one colour
@@ -59,10 +59,13 @@ def make_shapes(
 ) -> None:
     """Write ``train`` + ``val`` scenes of ``size`` (width, height) in pixels under ``root``.
 
-    The same arguments give the same bytes, and scene i of a split does not depend on how many there are. One in 16
-    shows no object, one in 8 has a crowd. Where ``root`` already holds this very data set nothing is done; one that was
-    broken off is made anew. Raises UserError for bad arguments, for a root that holds a Shapes data set made otherwise
-    (unless ``overwrite``) and for one that holds anything else (always: nothing but Shapes is ever deleted).
+    The same arguments give the same bytes, and scene i of a split does not depend on their number. One scene in 16
+    shows no object, one in 8 has a crowd. A complete data set of the same arguments is left as it is; an incomplete one
+    is made anew.
+
+    Raises:
+        UserError: an argument is out of range, ``root`` holds a Shapes data set of other arguments (unless
+            ``overwrite``), or ``root`` holds anything else. Nothing but Shapes is ever deleted.
     """
     width, height = (size, size) if isinstance(size, int) else size
     check_arguments(train, val, width, height, seed)
@@ -80,7 +83,7 @@ def make_shapes(
 
 
 def check_arguments(train: int, val: int, width: int, height: int, seed: int) -> None:
-    """Raise UserError that names the first argument out of range."""
+    """Raise UserError for the first argument that is out of range."""
     limit = SPLITS['val'][-1] - SPLITS['train'][-1]  # image ids of the two splits must not meet
     for name, value, low, high in (
         ('train', train, 1, limit),
@@ -94,26 +97,26 @@ def check_arguments(train: int, val: int, width: int, height: int, seed: int) ->
 
 
 def is_ready(root: Path, manifest: dict, overwrite: bool) -> bool:
-    """Whether ``root`` already holds the wanted data set. Raises UserError where it must not be written to."""
+    """Tell whether ``root`` already holds the wanted data set; raise UserError where it must not be written to."""
     if root.exists() and not root.is_dir():
         raise UserError(f'{root} is not a folder; give another --root')
     if not root.exists() or not any(root.iterdir()):
         return False
     try:
-        found = json.loads((root / MANIFEST).read_text())
-        complete = found.pop('complete')
+        present = json.loads((root / MANIFEST).read_text())
+        complete = present.pop('complete')
     except (OSError, ValueError, KeyError, AttributeError) as error:
         reason = f'is not empty and holds no Shapes data set (no valid {MANIFEST})'
         raise UserError(f'{root} {reason}; give another --root') from error
-    if found == manifest:
+    if present == manifest:
         return complete and not overwrite and has_all_files(root, manifest)
     if not overwrite:
-        raise UserError(f'{root} holds a Shapes data set made with {found}; give another --root, or --overwrite')
+        raise UserError(f'{root} holds a Shapes data set made with {present}; give another --root, or --overwrite')
     return False
 
 
 def has_all_files(root: Path, manifest: dict) -> bool:
-    """Whether no file of a complete data set was deleted since."""
+    """Tell whether no file of a complete data set was deleted since."""
     for split, (_, ade_folder, _, coco_folder, _) in SPLITS.items():
         folders = (root / 'images' / ade_folder, root / 'annotations' / ade_folder, root / coco_folder)
         if any(not folder.is_dir() or len(os.listdir(folder)) < manifest[split] for folder in folders):
@@ -122,7 +125,7 @@ def has_all_files(root: Path, manifest: dict) -> bool:
 
 
 def write_all(root: Path, manifest: dict, console: Console) -> None:
-    """Write the data set in place of what an earlier run left; the manifest tells whether it is complete."""
+    """Write the data set in place of an incomplete or other one; the manifest tells whether it is complete."""
     write_manifest(root, {**manifest, 'complete': False})
     for folder in FOLDERS:
         if (root / folder).exists():
@@ -149,10 +152,11 @@ def write_split(root: Path, split: str, count: int, size: tuple[int, int], seed:
     record = coco_header()
     for index in track(range(count), f'{split:5}', console=console):
         scene = draw_scene(np.random.default_rng([seed, stream, index]), size, content_of(index))
-        picture = encode('.jpg', scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        picture = cv2.imencode('.jpg', scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
         name = ade_name.format(index + 1)
         (images / f'{name}.jpg').write_bytes(picture)
-        (labels / f'{name}.png').write_bytes(encode('.png', label_map(scene), [cv2.IMWRITE_PNG_COMPRESSION, 6]))
+        label = np.array([1, *(item.kind + 2 for item in scene.objects)], np.uint8)[scene.instances]
+        (labels / f'{name}.png').write_bytes(cv2.imencode('.png', label, [cv2.IMWRITE_PNG_COMPRESSION, 6])[1].tobytes())
         record['images'].append(coco_image(first_id + index, scene))
         record['annotations'] += coco_annotations(first_id + index, len(record['annotations']) + 1, scene)
         (coco_images / record['images'][-1]['file_name']).write_bytes(picture)
@@ -160,21 +164,8 @@ def write_split(root: Path, split: str, count: int, size: tuple[int, int], seed:
     (root / f'annotations/instances_{split}2017.json').write_text(text)
 
 
-def content_of(index: int) -> str:
-    """What scene ``index`` of a split shows; fixed by the index, so that small data sets have crowds too."""
+def content_of(index: int) -> Content:
+    """Choose the content of scene ``index`` of a split by the index, so that small data sets have crowds too."""
     if index % 16 == 6:
         return 'empty'
     return 'crowd' if index % 8 == 3 else 'objects'
-
-
-def label_map(scene: Scene) -> np.ndarray:
-    """(H, W) uint8: 1 = background, 2, 3, ... = ``KINDS``."""
-    return np.array([1, *(item.kind + 2 for item in scene.objects)], np.uint8)[scene.instances]
-
-
-def encode(suffix: str, image: np.ndarray, options: list[int]) -> bytes:
-    """The bytes of an image file. Raises RuntimeError if OpenCV has no encoder for ``suffix``."""
-    done, data = cv2.imencode(suffix, image, options)
-    if not done:
-        raise RuntimeError(f'OpenCV cannot encode {suffix} files')
-    return data.tobytes()

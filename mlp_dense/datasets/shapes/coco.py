@@ -1,4 +1,4 @@
-"""COCO's JSON records for Shapes.
+"""The JSON records of Shapes in COCO's format.
 
 The file lists all of COCO's 80 categories under COCO's ids, though only those of ``KINDS`` occur: mmdet numbers labels
 by the order of the categories in the file, so a shorter list would give them other names under COCO's own 80 classes.
@@ -40,12 +40,10 @@ CATEGORY_IDS = {category['name']: category['id'] for category in CATEGORIES}
 
 
 def coco_header() -> dict:
-    """The parts of an instances file that do not depend on its images; ``images`` and ``annotations`` are empty."""
+    """Make an instances file without images: ``images`` and ``annotations`` are empty."""
     return {
         'info': {'description': 'Shapes, generated scenes', 'version': '1.0', 'contributor': 'mlp_dense'},
-        'licenses': [
-            {'id': 1, 'name': 'CC0 1.0', 'url': 'https://creativecommons.org/publicdomain/zero/1.0/'},
-        ],
+        'licenses': [{'id': 1, 'name': 'CC0 1.0', 'url': 'https://creativecommons.org/publicdomain/zero/1.0/'}],
         'categories': CATEGORIES,
         'images': [],
         'annotations': [],
@@ -53,13 +51,13 @@ def coco_header() -> dict:
 
 
 def coco_image(image_id: int, scene: Scene) -> dict:
-    """The record of one image; its file bears the id in 12 digits, as COCO's do."""
+    """Make the record of an image; its file bears the id in 12 digits, as COCO's do."""
     height, width = scene.instances.shape
     return {'id': image_id, 'file_name': f'{image_id:012}.jpg', 'width': width, 'height': height, 'license': 1}
 
 
 def coco_annotations(image_id: int, first_id: int, scene: Scene) -> list[dict]:
-    """One record per object that shows, with ids from ``first_id``; areas and boxes are those of the visible part.
+    """Make the records of all visible objects, with ids from ``first_id``, areas and boxes of the visible part.
 
     An object is a list of polygons, a crowd a run-length code, as in COCO.
     """
@@ -84,14 +82,14 @@ def coco_annotations(image_id: int, first_id: int, scene: Scene) -> list[dict]:
 
 
 def run_lengths(mask: Mask) -> dict:
-    """COCO's run-length code, uncompressed: lengths of runs of 0, 1, 0, ... down the columns."""
+    """Encode a mask as COCO's uncompressed run-length code: lengths of runs of 0, 1, 0, ... down the columns."""
     flat = mask.ravel(order='F')
     turns = np.flatnonzero(np.diff(flat, prepend=False))
     return {'size': list(mask.shape), 'counts': np.diff(turns, prepend=0, append=flat.size).tolist()}
 
 
 def polygons(mask: Mask) -> list[list[int]]:
-    """Outlines [x0, y0, x1, y1, ...] of a mask along the edges of its pixels, so that they enclose exactly its area.
+    """Outline a mask by [x0, y0, x1, y1, ...] along the edges of its pixels, so that its area is enclosed exactly.
 
     COCO's polygons have no holes: a part that has one is cut in two through the hole.
     """
@@ -107,6 +105,6 @@ def polygons(mask: Mask) -> list[list[int]]:
 
 
 def corners(contour: NDArray[np.int32]) -> list[int]:
-    """(n, 2) points of a contour of the doubled mask -> corners on the pixel grid, without repeats, flat."""
+    """Turn a contour (n, 2) of the doubled mask into corners on the pixel grid, without repeats, flat."""
     points = (contour + 1) // 2
     return points[np.any(points != np.roll(points, 1, axis=0), axis=1)].ravel().tolist()

@@ -1,9 +1,10 @@
-"""Draws one photograph-like scene: two textured grounds, objects with shadows that occlude each other, light, noise."""
+"""The drawing of a photograph-like scene: two textured grounds, objects that occlude each other, light and noise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 
 from mlp_dense.datasets.shapes.surfaces import KINDS, Array, Mask, Paint
 
-CONTENTS = ('objects', 'crowd', 'empty')
+Content = Literal['objects', 'crowd', 'empty']
+"""The content of a scene: 3 to 7 objects, the same with a crowd of a class among them, or background only."""
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object, or one crowd of small ones of a class. ``kind`` is the index in ``KINDS``."""
+    """An object, or a crowd of small objects of a class. ``kind`` is the index in ``KINDS``."""
 
     kind: int
     crowd: bool = False
@@ -25,7 +27,10 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """image (H, W, 3) uint8 RGB; instances (H, W) uint8, 0 = background, k = the visible part of ``objects[k - 1]``."""
+    """A scene: its image (H, W, 3) in RGB, and an instance map (H, W).
+
+    The map holds 0 for the background, and k for the visible part of ``objects[k - 1]``.
+    """
 
     image: NDArray[np.uint8]
     instances: NDArray[np.uint8]
@@ -34,7 +39,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Placed:
-    """Where an object stands: its box (top, left, bottom, right) in pixels and, over it, its inside and coordinates."""
+    """An object in its place: its box (rows, columns) in pixels and, over it, its inside and its own coordinates."""
 
     kind: int
     number: int  # in the instance map
@@ -45,14 +50,8 @@ class Placed:
     radius: float  # pixels
 
 
-def draw_scene(rng: Generator, size: tuple[int, int], content: str = 'objects') -> Scene:
-    """Draw a scene of ``size`` (width, height) in pixels; objects scale with the shorter side.
-
-    content: 'objects' (3 to 7), 'crowd' (the same and, among them, one crowd of a class) or 'empty' (background only).
-    Raises ValueError for any other content.
-    """
-    if content not in CONTENTS:
-        raise ValueError(f'content is {content!r}; it must be one of {CONTENTS}')
+def draw_scene(rng: Generator, size: tuple[int, int], content: Content) -> Scene:
+    """Draw a scene of ``size`` (width, height) in pixels; objects scale with the shorter side."""
     width, height = size
     instances = np.zeros((height, width), np.uint8)
     objects: list[SceneObject] = []
@@ -122,9 +121,9 @@ def place(
     return Placed(kind, number, box, KINDS[kind].outline(u, v), u.astype(np.float32), v.astype(np.float32), radius)
 
 
-def visible_part(item: Placed, taken: NDArray[np.uint8]) -> Mask:
-    """What shows of an object behind those already in ``taken``, without slivers and small splinters."""
-    free = (item.inside & (taken == 0)).astype(np.uint8)
+def visible_part(item: Placed, instances: NDArray[np.uint8]) -> Mask:
+    """Find the part of an object that is not behind those of the map over its box, without slivers and splinters."""
+    free = (item.inside & (instances == 0)).astype(np.uint8)
     free = cv2.morphologyEx(free, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3)))
     _, parts, stats, _ = cv2.connectedComponentsWithStats(free, connectivity=4)
     keep = stats[:, cv2.CC_STAT_AREA] >= max(0.12 * item.inside.sum(), 8)
@@ -133,14 +132,14 @@ def visible_part(item: Placed, taken: NDArray[np.uint8]) -> Mask:
 
 
 def smooth_noise(rng: Generator, width: int, height: int, cell: tuple[float, float]) -> Array:
-    """(height, width) noise of mean 0 and deviation about 1, whose bumps are ``cell`` (x, y) pixels wide."""
+    """Draw noise (height, width) of mean 0 and deviation about 1, whose bumps are ``cell`` (x, y) pixels wide."""
     columns, rows = (max(2, round(length / step) + 1) for length, step in zip((width, height), cell, strict=True))
     coarse = rng.standard_normal((rows, columns), dtype=np.float32)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def draw_grounds(rng: Generator, width: int, height: int) -> Array:
-    """(height, width, 3): two grounds that meet in a sloping, slightly uneven line, each with its own texture."""
+    """Draw two grounds (height, width, 3) that meet in a sloping, uneven line, each with a texture of its own."""
     x, y = np.meshgrid(np.linspace(-0.5, 0.5, width, dtype=np.float32), np.linspace(0, 1, height, dtype=np.float32))
     border = rng.uniform(0.15, 0.85) + rng.uniform(-0.4, 0.4) * x
     border = border + rng.uniform(0, 0.03) * smooth_noise(rng, width, 1, (width / 8, 1))
@@ -150,7 +149,7 @@ def draw_grounds(rng: Generator, width: int, height: int) -> Array:
 
 
 def draw_ground(rng: Generator, width: int, height: int) -> Array:
-    """One ground: two colours mixed by noise of several sizes, drawn out along one axis as grain or grass is."""
+    """Draw a ground: two colours mixed by noise of several sizes, drawn out along an axis as grain or grass is."""
     side = min(width, height)
     ratio = rng.uniform(1, 4) if rng.random() < 0.6 else 1.0
     wide, high = (ratio, 1.0) if rng.random() < 0.7 else (1.0, ratio)
@@ -165,7 +164,7 @@ def draw_ground(rng: Generator, width: int, height: int) -> Array:
 
 
 def cast_shadow(canvas: Array, item: Placed, light: float) -> None:
-    """Darken, in place, what lies behind an object on the side away from the light."""
+    """Darken, in place, the canvas behind an object on the side away from the light."""
     height, width = canvas.shape[:2]
     top, left = item.box[0].start, item.box[1].start
     shift = 0.16 * item.radius
@@ -175,7 +174,7 @@ def cast_shadow(canvas: Array, item: Placed, light: float) -> None:
 
 
 def render(rng: Generator, item: Placed, light: float) -> Array:
-    """The object's surface over its box, lit as the dome it is."""
+    """Draw the surface of an object over its box, lit as the dome it is."""
     kind = KINDS[item.kind]
     periods = rng.uniform(2.5, 3.3)  # of the surface's pattern, in one radius
     weight = kind.surface(rng, item.u * periods, item.v * periods)[..., None]

@@ -30,7 +30,7 @@ class Paint:
     value: tuple[float, float]
 
     def draw(self, rng: Generator) -> Array:
-        """One RGB colour of the range, 0 to 1."""
+        """Draw an RGB colour of the range, 0 to 1."""
         turns = (self.hue + rng.uniform(-self.spread, self.spread) + np.array([0, 2 / 3, 1 / 3])) % 1
         pure = np.clip(np.abs(turns * 6 - 3) - 1, 0, 1)
         return ((1 - rng.uniform(*self.saturation) * (1 - pure)) * rng.uniform(*self.value)).astype(np.float32)
@@ -43,7 +43,7 @@ BRIGHT = Paint(0, 0.5, (0.2, 0.7), (0.7, 0.95))
 
 @dataclass(frozen=True)
 class Kind:
-    """One object class: its COCO name, outline, surface and its two colours, and how domed it is (0 to 1)."""
+    """An object class: its COCO name, outline, surface and two colours, and the height of its dome (0 to 1)."""
 
     name: str
     outline: Outline
@@ -95,15 +95,16 @@ def scallops(count: int, depth: float) -> Outline:
 
 
 def step(value: Array, softness: float = 0.12) -> Array:
-    """A threshold at zero with a soft edge, so that patterns do not alias."""
+    """Apply a threshold at zero with a soft edge, so that patterns do not alias."""
     return 0.5 + 0.5 * np.tanh(value / softness)
 
 
 def cells(rng: Generator, x: Array, y: Array, jitter: float) -> tuple[Array, Array, Array, Array, Array]:
-    """One random point per unit square.
+    """Scatter one random point per unit square.
 
-    Returns the offsets (dx, dy) to the nearest point, the distances to the nearest and the second nearest, and a
-    random number that belongs to the nearest.
+    Returns:
+        The offsets (dx, dy) to the nearest point, the distances to the nearest and the second nearest point, and a
+        random number that belongs to the nearest.
     """
     table = rng.random((3, 32, 32), dtype=np.float32)
     column, row = np.floor(x).astype(int), np.floor(y).astype(int)
@@ -116,8 +117,8 @@ def cells(rng: Generator, x: Array, y: Array, jitter: float) -> tuple[Array, Arr
             distance = np.hypot(dx, dy)
             second = np.minimum(near[3], np.maximum(near[2], distance))
             closer = distance < near[2]
-            found = (dx, dy, distance, second, number)
-            near = [np.where(closer, new, old) for new, old in zip(found, near, strict=True)]
+            point = (dx, dy, distance, second, number)
+            near = [np.where(closer, new, old) for new, old in zip(point, near, strict=True)]
             near[3] = second
     dx, dy, first, second, number = near
     return dx, dy, first, second, number
