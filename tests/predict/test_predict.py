@@ -1,4 +1,4 @@
-"""mlp_dense.predict and what it is made of: inputs, whole images and tiles, results."""
+"""mlp_dense.predict and its parts: inputs, whole images and tiles, results."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def test_from_python_an_unreadable_file_is_raised_or_handed_over(pixels, tmp_pat
     samples = predict(*pixels, [tmp_path, tmp_path / 'none.png'], on_error=errors.append, out_dir=tmp_path / 'out')
     assert [sample.img_path for sample in samples] == [f'{tmp_path}/b.png']
     assert [path.name for path in (tmp_path / 'out/overlays').iterdir()] == ['b.png']
-    told = ' / '.join(map(str, errors))
-    assert 'none.png does not exist' in told and 'c.png is too small (70x20 pixels); 32 are needed' in told
+    messages = ' / '.join(map(str, errors))
+    assert 'none.png does not exist' in messages and 'c.png is too small (70x20 pixels); 32 are needed' in messages
     assert len(errors) == 3
 
 
@@ -65,12 +65,14 @@ def test_what_inputs_stand_for(tmp_path):
     for name in ('b/x.png', 'b/deep/y.JPG', 'a/x.jpg', 'a/x.png', 'a/notes.txt', 'film.mp4'):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = find_sources([tmp_path / 'b', str(tmp_path / 'a/*.[jp]*'), tmp_path / 'film.mp4', tmp_path / 'a/notes.txt'])
-    assert [source.name for source in found] == ['deep/y', 'x', 'x_2', 'x_3', 'film', 'notes']
-    assert [source.path.removeprefix(f'{tmp_path}/') for source in found] == [
+    sources = find_sources(
+        [tmp_path / 'b', str(tmp_path / 'a/*.[jp]*'), tmp_path / 'film.mp4', tmp_path / 'a/notes.txt']
+    )
+    assert [source.name for source in sources] == ['deep/y', 'x', 'x_2', 'x_3', 'film', 'notes']
+    assert [source.path.removeprefix(f'{tmp_path}/') for source in sources] == [
         'b/deep/y.JPG', 'b/x.png', 'a/x.jpg', 'a/x.png', 'film.mp4', 'a/notes.txt',
     ]  # fmt: skip
-    assert [source.is_video for source in found] == [False] * 4 + [True, False]
+    assert [source.is_video for source in sources] == [False] * 4 + [True, False]
 
 
 @pytest.mark.parametrize('name', ['upernet_cyclemlp', 'upernet_vip', 'mask_rcnn_cyclemlp', 'retinanet_cyclemlp'])
@@ -99,9 +101,9 @@ def test_masks_survive_encoding(checkpoint):
     options = {'model.test_cfg.rcnn.score_thr': 0.09}
     predictor = Predictor(small_config('mask_rcnn'), checkpoint('mask_rcnn_cyclemlp'), options=options)
     ((_, sample),) = predictor.run(find_sources(noise((97, 75))))
-    found = sample.pred_instances
-    areas = [int(coco_mask.area(mask)) for mask in found.masks]
-    assert len(areas) == len(found.bboxes) > 0 and max(areas) > 20
+    instances = sample.pred_instances
+    areas = [int(coco_mask.area(mask)) for mask in instances.masks]
+    assert len(areas) == len(instances.bboxes) > 0 and max(areas) > 20
 
 
 def test_importing_the_package_imports_none_of_it():

@@ -130,9 +130,9 @@ def collect(image, tile, overlap):
     return collector.finish()
 
 
-def as_set(found):
-    masks = [coco_mask.decode(mask).tobytes() for mask in found.masks]
-    return set(zip(found.labels.tolist(), map(tuple, found.bboxes.tolist()), masks, strict=True))
+def as_set(instances):
+    masks = [coco_mask.decode(mask).tobytes() for mask in instances.masks]
+    return set(zip(instances.labels.tolist(), map(tuple, instances.bboxes.tolist()), masks, strict=True))
 
 
 @pytest.mark.parametrize('tile', [(160, 120), (128, 128), (200, 90), (500, 100)], ids=str)
@@ -145,10 +145,10 @@ def test_detections_of_tiles_are_those_of_the_whole_image(tile):
     assert (merged.scores.diff() <= 0).all()
 
 
-def pair(one, two, labels=(0, 0), scores=(0.9, 0.9)):
-    """What is left of one box in each of two tiles, 0 to 100 and 60 to 160 across; boxes as (left, right)."""
+def pair(first, second, labels=(0, 0), scores=(0.9, 0.9)):
+    """Merge a box (left, right) of each of two tiles, 0 to 100 and 60 to 160 across, and return what is left."""
     collector = BoxCollector((50, 160), NMS)
-    for i, (left, right) in enumerate((one, two)):
+    for i, (left, right) in enumerate((first, second)):
         box = torch.tensor([[left - 60.0 * i, 10, right - 60.0 * i, 40]])
         fields = dict(scores=torch.tensor(scores[i : i + 1]), labels=torch.tensor(labels[i : i + 1]))
         collector.add((60 * i, 0, 100 + 60 * i, 50), InstanceData(bboxes=box, **fields))

@@ -1,4 +1,4 @@
-"""tools/predict.py on generated images and videos: what it finds, what it writes, what it says of a user's mistake."""
+"""tools/predict.py on generated images and videos: its predictions, its files, its messages about a user's mistakes."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def json_run(shapes, checkpoint, tmp_path_factory):
 def test_a_broken_file_is_reported_and_skipped(json_run):
     done, out, folder = json_run
     assert done.code == 1, done.tail
-    told = [line for line in done.output.splitlines() if line.startswith('skipped: ')]
-    assert len(told) == 1
-    assert f'image {folder}/broken.jpg cannot be decoded' in told[0]
+    skipped = [line for line in done.output.splitlines() if line.startswith('skipped: ')]
+    assert len(skipped) == 1
+    assert f'image {folder}/broken.jpg cannot be decoded' in skipped[0]
     assert f'{VAL} pictures predicted, in {out}/; 1 inputs skipped' in done.output
     assert 'Traceback' not in done.output
     assert len(list((out / 'overlays').iterdir())) == VAL
@@ -90,18 +90,19 @@ def test_json_is_what_pycocotools_and_mmdet_say(json_run, checkpoint):
     config.merge_from_dict({options[0]: float(options[1])})
     model = init_detector(config, str(checkpoint('mask_rcnn_cyclemlp')), device='cpu')
     for image in truth.dataset['images']:
-        found = inference_detector(model, image['file_name']).pred_instances
-        mine = results.loadAnns(results.getAnnIds(image['id']))
-        assert len(mine) == len(found) > 0
+        expected = inference_detector(model, image['file_name']).pred_instances
+        written = results.loadAnns(results.getAnnIds(image['id']))
+        assert len(written) == len(expected) > 0
         assert (image['width'], image['height']) == (97, 75)
         assert str(image['id']) == image['file_name'].rpartition('/')[2].lstrip('0').removesuffix('.jpg')
-        corners = torch.tensor([one['bbox'] for one in mine])
+        corners = torch.tensor([result['bbox'] for result in written])
         corners[:, 2:] += corners[:, :2]
-        torch.testing.assert_close(corners, found.bboxes, rtol=0, atol=1e-3)
-        torch.testing.assert_close(torch.tensor([one['score'] for one in mine]), found.scores, rtol=0, atol=1e-5)
-        assert [one['category_id'] - 1 for one in mine] == found.labels.tolist()
-        masks = np.stack([results.annToMask(one) for one in mine])
-        assert (masks != found.masks.numpy()).mean() < 1e-4
+        torch.testing.assert_close(corners, expected.bboxes, rtol=0, atol=1e-3)
+        scores = torch.tensor([result['score'] for result in written])
+        torch.testing.assert_close(scores, expected.scores, rtol=0, atol=1e-5)
+        assert [result['category_id'] - 1 for result in written] == expected.labels.tolist()
+        masks = np.stack([results.annToMask(result) for result in written])
+        assert (masks != expected.masks.numpy()).mean() < 1e-4
 
 
 def test_overlays_of_a_detector_show_the_boxes(json_run):
@@ -145,8 +146,8 @@ def test_overlays_of_a_segmentor_have_a_legend_of_the_classes_present(shapes, ch
     shares = np.bincount(read(tmp_path / f'labels/{image.stem}.png').ravel(), minlength=len(CLASSES)) / (97 * 75)
     assert len(written) == (shares > 0).sum() > 1
     for name, share in zip(CLASSES, shares, strict=True):
-        told = [text for text in written if text.startswith(f'{name}  ')]
-        assert told == ([f'{name}  {share:.0%}' if share >= 0.01 else f'{name}  < 1%'] if share else [])
+        lines = [text for text in written if text.startswith(f'{name}  ')]
+        assert lines == ([f'{name}  {share:.0%}' if share >= 0.01 else f'{name}  < 1%'] if share else [])
     overlay = read(tmp_path / f'overlays/{image.stem}.png')
     panel = overlay[:, 776:]
     assert overlay.shape[0] == 600 and panel.shape[1] > 100
@@ -201,7 +202,7 @@ def test_a_video_that_cannot_be_read_is_skipped(pixels, tmp_path, capfd):
 
 
 @pytest.mark.parametrize(
-    ('change', 'flags', 'told'),
+    ('change', 'flags', 'message'),
     [
         ({'config': 'configs/none.py'}, '', 'config configs/none.py does not exist'),
         ({'checkpoint': 'none.pth'}, '', 'checkpoint none.pth does not exist'),
@@ -218,7 +219,7 @@ def test_a_video_that_cannot_be_read_is_skipped(pixels, tmp_path, capfd):
         ({}, '--cfg-options model.backbone.token_grip=window', 'model.backbone'),
     ],
 )
-def test_what_the_user_can_mend_is_told_in_one_line(change, flags, told, shapes, checkpoint, tmp_path, capfd):
+def test_what_the_user_can_mend_ends_in_one_line(change, flags, message, shapes, checkpoint, tmp_path, capfd):
     images = str(shapes / 'images/validation')
     args = {'config': small_config('upernet'), 'checkpoint': checkpoint('upernet_cyclemlp'), 'images': images, **change}
     args['images'] = args['images'].format(images=images)
@@ -226,7 +227,7 @@ def test_what_the_user_can_mend_is_told_in_one_line(change, flags, told, shapes,
     assert run(*args.values(), *out, *flags.split()) == 2
     errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith('error: ')]
     assert len(errors) == 1
-    assert told in errors[0]
+    assert message in errors[0]
     assert not (tmp_path / 'overlays').exists()
 
 
