@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -30,7 +31,8 @@ def restride(x: Tensor, stride: int, new_stride: int, image: Sequence[int]) -> T
         ``(B, C, ceil(height / new_stride), ceil(width / new_stride))``.
     """
     size = tuple(-(-edge // new_stride) for edge in image)
-    if stride == new_stride and x.shape[2:] == size:
+    # Of an exported model whose image size is left open, nothing is known of the sizes.
+    if stride == new_stride and all(statically_known_true(x.shape[2 + i] == size[i]) for i in (0, 1)):
         return x
     rows, columns = (stride_matrix(x.shape[2 + i], stride, size[i], new_stride, x) for i in (0, 1))
     return rows @ (x @ columns.T)

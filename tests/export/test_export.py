@@ -1,4 +1,4 @@
-"""tools/export.py: what it writes gives PyTorch's numbers, at fixed and at any size, and what it refuses."""
+"""tools/export.py: its files give PyTorch's numbers, at fixed and at any size; its refusals."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def exportable(tmp_path_factory):
 
 
 def check_standard(data):
-    """Whether only operators of the ONNX standard occur, in a valid graph."""
+    """Check that only operators of the ONNX standard occur, in a valid graph."""
     model = onnx.load_from_string(data)
     onnx.checker.check_model(model, full_check=True)
     assert [opset.domain for opset in model.opset_import] == ['']
@@ -135,8 +135,8 @@ def model_of(tmp_path_factory):
 
 
 TWO_LEVELS = (
-    'dict(backbone=dict(arch=dict(depths=[1, 1, 1, 1]), out_indices=(0, 1)), decode_head=dict(in_channels=[32, 64], '
-    'in_index=[0, 1]), auxiliary_head=dict(in_channels=64, in_index=1))'
+    'dict(backbone=dict(arch=dict(depths=[1, 1, 1, 1]), out_indices=(0, 1), out_strides=(4, 8)), '
+    'decode_head=dict(in_channels=[32, 64], in_index=[0, 1]), auxiliary_head=dict(in_channels=64, in_index=1))'
 )
 
 
@@ -147,9 +147,9 @@ def run(path, image):
     return dict(zip(names, map(torch.from_numpy, values), strict=True))
 
 
-def close(got, expected):
-    assert got.shape == expected.shape
-    return (got - expected).norm() < 1e-4 * expected.norm()
+def close(output, expected):
+    assert output.shape == expected.shape
+    return (output - expected).norm() < 1e-4 * expected.norm()
 
 
 def test_segmentor_gives_its_own_logits_at_any_size(model_of, tmp_path, capsys):
@@ -178,9 +178,9 @@ def test_detector_gives_its_heads_raw_maps(model_of):
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         classes, boxes = model._forward(image)
-    got = run(checkpoint.with_suffix('.onnx'), image)
-    assert list(got) == [f'class{i}' for i in range(len(classes))] + [f'box{i}' for i in range(len(boxes))]
-    assert all(close(a, b) for a, b in zip(got.values(), (*classes, *boxes), strict=True))
+    outputs = run(checkpoint.with_suffix('.onnx'), image)
+    assert list(outputs) == [f'class{i}' for i in range(len(classes))] + [f'box{i}' for i in range(len(boxes))]
+    assert all(close(a, b) for a, b in zip(outputs.values(), (*classes, *boxes), strict=True))
 
 
 def test_two_stage_detector_gives_neck_and_rpn_maps(model_of, tmp_path):
@@ -191,10 +191,10 @@ def test_two_stage_detector_gives_neck_and_rpn_maps(model_of, tmp_path):
     with torch.no_grad():
         features = model.extract_feat(image)
         classes, boxes = model.rpn_head(features)
-    got = run(out, image)
+    outputs = run(out, image)
     levels = range(len(features))
-    assert list(got) == [f'{kind}{level}' for kind in ('feature', 'class', 'box') for level in levels]
-    assert all(close(a, b) for a, b in zip(got.values(), (*features, *classes, *boxes), strict=True))
+    assert list(outputs) == [f'{kind}{level}' for kind in ('feature', 'class', 'box') for level in levels]
+    assert all(close(a, b) for a, b in zip(outputs.values(), (*features, *classes, *boxes), strict=True))
 
 
 def test_every_fixed_size_gets_a_file_and_all_dynamic_ones_one():
@@ -216,7 +216,7 @@ def test_an_inexact_file_is_not_written(model_of, tmp_path, monkeypatch, capsys)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_cannot_take_any_size_is_told_in_one_line(exportable, monkeypatch):
+def test_a_model_that_cannot_take_any_size_ends_in_one_line(exportable, monkeypatch):
     part = exportable('CycleMLP', '')
     monkeypatch.setattr(part.module, 'forward', lambda image: (image.reshape(-1, 3, 64, 64),), raising=False)
     with pytest.raises(UserError, match=r'cannot be exported with dynamic sizes .* leave out --dynamic') as error:
@@ -224,12 +224,12 @@ def test_a_model_that_cannot_take_any_size_is_told_in_one_line(exportable, monke
     assert '\n' not in str(error.value)
 
 
-def test_wrong_arguments_are_told_in_one_line(model_of, exportable, tmp_path, monkeypatch, capsys):
+def test_wrong_arguments_end_in_one_line(model_of, exportable, tmp_path, monkeypatch, capsys):
     config, checkpoint, _ = model_of('semfpn')
     (tmp_path / 'there.onnx').write_text('mine')
     torch.save({'w': torch.ones(1)}, tmp_path / 'other.pth')
     size = ('--size', '64x64')
-    for args, told in [
+    for args, message in [
         ((config, checkpoint, *size, '--out', tmp_path / 'there.onnx'), 'there.onnx exists'),
         ((config, checkpoint, *size, '--out', tmp_path / 'net.pt2'), 'a file of --format onnx ends with .onnx'),
         ((config, tmp_path / 'none.pth', *size), 'none.pth does not exist'),
@@ -240,7 +240,7 @@ def test_wrong_arguments_are_told_in_one_line(model_of, exportable, tmp_path, mo
     ]:
         assert tool.main([str(arg) for arg in args]) == 2
         lines = capsys.readouterr().err.splitlines()
-        assert len(lines) == 1 and told in lines[0], lines
+        assert len(lines) == 1 and message in lines[0], lines
     assert (tmp_path / 'there.onnx').read_text() == 'mine'
     monkeypatch.setattr(export, 'find_spec', lambda name: None)
     assert tool.main([str(config), str(checkpoint), *size]) == 2
