@@ -85,8 +85,10 @@ def _add_session(run: Run, session: Path) -> None:
         series.points = {step: value for step, value in series.points.items() if step < begin}
     for row in rows:
         unit = 'epoch' if 'epoch' in first and not _is_training(row) else 'iteration'
+        # Validation has a time per batch, too, which is not that of training.
+        left_out = {'step', 'iter', 'epoch'} if _is_training(row) else first.keys()
         for name, value in row.items():
-            if name not in ('step', 'iter', 'epoch') and isinstance(value, (int, float)):
+            if name not in left_out and isinstance(value, (int, float)):
                 run.series.setdefault(name, Series(unit)).points[row['step']] = value
 
 

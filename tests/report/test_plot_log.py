@@ -37,7 +37,8 @@ def session(folder, rows, resume=False):
 @pytest.fixture
 def resumed(tmp_path):
     """A training that was stopped behind iteration 40 and resumed from 20."""
-    rows = [training(10, 9.0), training(20, 8.0), {'mIoU': 11.0, 'step': 20}, training(30, 7.0), training(40, 6.0)]
+    rows = [training(10, 9.0), training(20, 8.0), {'mIoU': 11.0, 'time': 9.0, 'step': 20}]
+    rows += [training(30, 7.0), training(40, 6.0)]
     session(tmp_path / 'run/20260101_000000', [*rows, {'mIoU': 12.0, 'step': 40}])
     later = [training(30, 7.5), training(40, 6.5), {'mIoU': 13.0, 'step': 40}]
     session(tmp_path / 'run/20260102_000000', later, resume=True)
@@ -52,6 +53,7 @@ def test_a_resumed_training_is_one_curve(resumed):
     run = read_run(resumed)
     assert pairs(run, 'loss') == [(10, 9.0), (20, 8.0), (30, 7.5), (40, 6.5)]
     assert pairs(run, 'mIoU') == [(20, 11.0), (40, 13.0)]
+    assert pairs(run, 'time') == [(10, 0.5), (20, 0.5), (30, 0.5), (40, 0.5)]  # not validation's
     assert {'step', 'iter'}.isdisjoint(run.series)
 
 
