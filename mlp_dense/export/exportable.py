@@ -1,7 +1,8 @@
-"""What of a model can be exported: its raw outputs as a tuple of tensors, and what a user of the file must know."""
+"""The part of a model that can be exported: its raw outputs as a tuple of tensors, and the notes for its users."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,64 +16,57 @@ from mlp_dense.checkpoints import load_into, read_checkpoint
 from mlp_dense.errors import UserError
 
 SMALLEST = 32
-"""Edge in pixels from which every backbone takes images."""
+"""The edge in pixels from which every backbone takes images."""
 KINDS = ('class', 'box', 'centerness')
-"""Names of a dense head's groups of maps, in the order in which mmdet's heads return them."""
+"""The names of a dense head's groups of maps, in the order in which mmdet's heads return them."""
 
 
 class Outputs(nn.Module):
-    """A model reduced to the tensors that it is exported for."""
+    """A model reduced to the tensors that it is exported for, which ``compute`` makes of a model and an image."""
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, compute: Callable[[Any, Tensor], tuple[Tensor, ...]]):
         super().__init__()
-        self.model: Any = model
-
-
-class BackboneOutputs(Outputs):
-    """The levels of a feature pyramid, or the logits of a classifier."""
+        self.model, self.compute = model, compute
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        levels = self.model(image)
-        return levels if isinstance(levels, tuple) else (levels,)
+        return self.compute(self.model, image)
 
 
-class SegmentorOutputs(Outputs):
-    """Logits ``(B, classes, H, W)`` at the image's size, of the whole image at once whatever the test mode."""
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return (self.model.encode_decode(image, [{'img_shape': (image.shape[2], image.shape[3])}]),)
-
-
-class DetectorOutputs(Outputs):
-    """The raw maps of a one-stage head; of a two-stage detector, those of its RPN and the neck's maps."""
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        features = self.model.extract_feat(image)
-        raw = tuple(level for group in dense_head(self.model)(features) for level in group)
-        return (*features, *raw) if is_two_stage(self.model) else raw
+def backbone_outputs(model: Any, image: Tensor) -> tuple[Tensor, ...]:
+    """Return the levels of a feature pyramid, or the logits of a classifier."""
+    levels = model(image)
+    return levels if isinstance(levels, tuple) else (levels,)
 
 
-def is_two_stage(model: Any) -> bool:
-    return hasattr(model, 'rpn_head')
+def segmentor_outputs(model: Any, image: Tensor) -> tuple[Tensor, ...]:
+    """Return logits ``(B, classes, H, W)`` at the image's size, of the whole image at once whatever the test mode."""
+    return (model.encode_decode(image, [{'img_shape': (image.shape[2], image.shape[3])}]),)
+
+
+def detector_outputs(model: Any, image: Tensor) -> tuple[Tensor, ...]:
+    """Return the raw maps of a one-stage head, or the neck's maps and those of the RPN of a two-stage detector."""
+    features = model.extract_feat(image)
+    raw = tuple(level for group in dense_head(model)(features) for level in group)
+    return (*features, *raw) if hasattr(model, 'rpn_head') else raw
 
 
 def dense_head(model: Any) -> Any:
-    """The head of a detector that works on whole maps; None if it has none."""
+    """Return the head of a detector that works on whole maps; None if there is none."""
     return getattr(model, 'rpn_head', None) or getattr(model, 'bbox_head', None)
 
 
 @dataclass(frozen=True)
 class Exportable:
-    """A module that maps a normalised ``(B, 3, H, W)`` image to a tuple of tensors, and what a user must know of it."""
+    """A module that maps a normalised ``(B, 3, H, W)`` image to a tuple of tensors, and the notes for its users."""
 
     module: Outputs
     outputs: tuple[str, ...]
     trained: int
-    """Edge of the images that its mixers are made for, in pixels."""
+    """The edge of the images that its mixers are made for, in pixels."""
     smallest: int
-    """Edge of the smallest image that it takes when exported with dynamic sizes, in pixels."""
+    """The edge of the smallest image that it takes when exported with dynamic sizes, in pixels."""
     notes: dict[str, Any]
-    """Of JSON's types: mean, std, channel order, what the sides are padded to a multiple of, classes, strides."""
+    """The mean, std, channel order, divisor of the padded sides, classes and strides, in JSON's types."""
 
 
 def load_exportable(cfg: Config, checkpoint: str, backbone_only: bool) -> Exportable:
@@ -102,20 +96,20 @@ def _exportable(model: Any, cfg: Config, dataset_meta: dict[str, Any]) -> Export
     if dataset_meta.get('classes'):
         notes['classes'] = list(dataset_meta['classes'])
     if backbone is model:
-        module: Outputs = BackboneOutputs(model)
+        compute = backbone_outputs
         names = [f'level{index}' for index in model.out_indices] if model.fork_feat else ['logits']
         notes['strides'] = model.out_strides if model.fork_feat else []
     elif hasattr(model, 'encode_decode'):
-        module, names = SegmentorOutputs(model), ['logits']
+        compute, names = segmentor_outputs, ['logits']
     elif hasattr(model, 'extract_feat') and hasattr(dense_head(model), 'prior_generator'):
-        module, names = DetectorOutputs(model), _raw_names(model)
+        compute, names = detector_outputs, _raw_names(model)
         notes['strides'] = dense_head(model).prior_generator.strides
     else:
         raise UserError(f'{cfg.model.type} is neither a segmentor nor a detector with a dense head; try --backbone')
     trained = getattr(backbone, 'img_size', SMALLEST)
     # An overlapping window needs an axis as long as itself; a shorter one would take another way, which is not traced.
     smallest = trained if getattr(backbone, 'token_grid', '') == 'overlap' else SMALLEST
-    return Exportable(module, tuple(names), trained, smallest, notes)
+    return Exportable(Outputs(model, compute), tuple(names), trained, smallest, notes)
 
 
 def _raw_names(model: Any) -> list[str]:
@@ -123,7 +117,7 @@ def _raw_names(model: Any) -> list[str]:
     levels = range(len(head.prior_generator.strides))
     groups = 2 + hasattr(head, 'conv_centerness')
     raw = [f'{kind}{level}' for kind in KINDS[:groups] for level in levels]
-    return [*(f'feature{level}' for level in levels), *raw] if is_two_stage(model) else raw
+    return [*(f'feature{level}' for level in levels), *raw] if hasattr(model, 'rpn_head') else raw
 
 
 def _preprocessing(cfg: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Operators written out as matrix products for ONNX, for fixed and for unknown sizes.
+"""The operators written out as matrix products for ONNX, for fixed and for unknown sizes.
 
 ONNX Runtime moves the transpositions of channels-last maps through ``Resize``, and then refuses a cubic one that
 shrinks. ONNX has adaptive pooling for fixed sizes only.
@@ -17,7 +17,7 @@ CUBIC = -0.75  # PyTorch's coefficient
 
 
 def bicubic(x: Tensor, output_size: Sequence[int], align_corners: bool, scale_factors: Any = None) -> Tensor:
-    """``(B, C, H, W) -> (B, C, *output_size)`` as ``F.interpolate(..., mode='bicubic')`` does it.
+    """Resize ``(B, C, H, W) -> (B, C, *output_size)`` as ``F.interpolate(..., mode='bicubic')`` does it.
 
     Raises:
         NotImplementedError: aligned corners, or scale factors; nothing in this project uses them.
@@ -28,7 +28,7 @@ def bicubic(x: Tensor, output_size: Sequence[int], align_corners: bool, scale_fa
 
 
 def adaptive_mean(x: Tensor, output_size: Sequence[int]) -> Tensor:
-    """``(B, C, H, W) -> (B, C, *output_size)`` as ``F.adaptive_avg_pool2d`` does it."""
+    """Pool ``(B, C, H, W) -> (B, C, *output_size)`` as ``F.adaptive_avg_pool2d`` does it."""
     return _separable(x, output_size, _mean_matrix)
 
 
@@ -39,7 +39,7 @@ REWRITES: dict[Any, Callable[..., Tensor]] = {
 
 
 def _separable(x: Tensor, size: Sequence[int], matrix: Callable[[int, int, Tensor], Tensor]) -> Tensor:
-    """Rows and columns of ``(..., H, W)`` each mapped by the ``(new, old)`` matrix of their lengths."""
+    """Map rows and columns of ``(..., H, W)`` by the ``(new, old)`` matrices of their lengths."""
     (old_height, old_width), (height, width) = x.shape[-2:], size
     if not statically_known_true(old_width == width):
         x = x @ matrix(old_width, width, x).T

@@ -9,7 +9,6 @@ import io
 import json
 import math
 import operator
-import re
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -24,17 +23,18 @@ from mlp_dense.export.exportable import Exportable
 from mlp_dense.export.onnx_rewrites import REWRITES
 
 Size = tuple[int, int]
-"""Height and width in pixels."""
+"""The height and width in pixels."""
 
 TOLERANCE = 1e-4
-"""Largest relative error (Euclidean norm, per output) between an exported model and PyTorch."""
+"""The largest relative error (Euclidean norm, per output) between an exported model and PyTorch."""
 ONNX_LIMIT = 2_000_000_000
-"""Bytes; a file of more than 2 GB cannot be read."""
-AXES = ('batch', 'height', 'width')
+"""The most bytes of a file that ONNX can read."""
+AXES = {0: 'batch', 2: 'height', 3: 'width'}
+"""The axes of an image whose lengths a dynamic file leaves open."""
 
 
 def trace(part: Exportable, size: Size, dynamic: bool) -> ExportedProgram:
-    """The program for one image of this size, or with ``dynamic`` for any batch, height and width.
+    """Trace the program for one image of this size, or with ``dynamic`` for any batch, height and width.
 
     Raises:
         UserError: the model does not take this size, or cannot be traced for sizes that are not known.
@@ -50,15 +50,16 @@ def trace(part: Exportable, size: Size, dynamic: bool) -> ExportedProgram:
         return torch.export.export(part.module, (torch.zeros(1, 3, *size),))
     # Its values are not computed, but sizes that are special (one window, whole windows) would be taken as given.
     sample = torch.zeros(2, 3, 2 * part.trained + 43, 3 * part.trained + 51)
-    shapes = (dict.fromkeys((0, 2, 3), Dim.DYNAMIC),)
+    shapes = (dict.fromkeys(AXES, Dim.DYNAMIC),)
     try:
         program = torch.export.export(
             part.module, (sample,), dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True
         )
     except Exception as error:  # torch.export raises half a dozen types
+        reason = str(error).strip().partition('\n')[0] or type(error).__name__
         raise UserError(
-            f'this model cannot be exported with dynamic sizes ({_first_line(error)}); leave out --dynamic and name '
-            f'every size that you need with --size'
+            f'this model cannot be exported with dynamic sizes ({reason}); leave out --dynamic and name every size '
+            f'that you need with --size'
         ) from error
     _drop_assertions(program)
     return program
@@ -77,14 +78,14 @@ def _drop_assertions(program: ExportedProgram) -> None:
 
 
 def to_torch_export(program: ExportedProgram, part: Exportable, sizes: str) -> bytes:
-    """A ``.pt2`` file; the notes are its extra file ``metadata.json``."""
+    """Return the content of a ``.pt2`` file; the notes are its extra file ``metadata.json``."""
     buffer = io.BytesIO()
     torch.export.save(program, buffer, extra_files={'metadata.json': json.dumps(_metadata(part, sizes))})
     return buffer.getvalue()
 
 
 def to_onnx(program: ExportedProgram, part: Exportable, sizes: str) -> bytes:
-    """An ``.onnx`` file with the notes as metadata, in JSON where they are not text.
+    """Return the content of an ``.onnx`` file with the notes as metadata, in JSON where they are not text.
 
     Raises:
         UserError: packages are missing, or the file would be above ONNX's limit of 2 GB.
@@ -94,34 +95,27 @@ def to_onnx(program: ExportedProgram, part: Exportable, sizes: str) -> bytes:
     if sum(value.nbytes for value in program.state_dict.values()) > ONNX_LIMIT:
         raise UserError('an ONNX file holds at most 2 GB, and the weights alone have more; use --format torch-export')
     shape = next(node for node in program.graph.nodes if node.name == 'image').meta['val'].shape
-    axes = {
-        str(shape[axis]): name for axis, name in zip((0, 2, 3), AXES, strict=True) if not isinstance(shape[axis], int)
-    }
     used = {node.target for node in program.graph.nodes}
     rewrites = {operator: rewrite for operator, rewrite in REWRITES.items() if operator in used}
     written = torch.onnx.export(
         program.run_decompositions(rewrites) if rewrites else program,
         input_names=['image'],
         output_names=part.outputs,
+        dynamic_shapes=({axis: name for axis, name in AXES.items() if not isinstance(shape[axis], int)},),
         custom_translation_table={operator.floordiv: _floor_division},
         dynamo=True,
         verbose=False,
     )
     assert written is not None
     proto = written.model_proto
-    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param:
-                dim.dim_param = re.sub(r'\w+', lambda found: axes.get(found[0], found[0]), dim.dim_param)
-    onnx.helper.set_model_props(
-        proto,
-        {key: value if isinstance(value, str) else json.dumps(value) for key, value in _metadata(part, sizes).items()},
-    )
+    notes = _metadata(part, sizes).items()
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in notes}
+    onnx.helper.set_model_props(proto, texts)
     return proto.SerializeToString()
 
 
 def _floor_division(left: Any, right: Any) -> Any:
-    """Integers rounded down, as Python does it for sizes; PyTorch's own translation rounds negative ones up."""
+    """Divide integers and round down, as Python does it for sizes; PyTorch's own translation rounds to zero."""
     from onnxscript import opset18 as op
 
     return op.Div(op.Sub(left, op.Mod(left, right)), right)
@@ -138,13 +132,6 @@ def _metadata(part: Exportable, sizes: str) -> dict[str, Any]:
     return {'producer': f'mlp_dense {__version__}', 'sizes': sizes, 'outputs': part.outputs, **part.notes}
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition('\n')[0] or type(error).__name__
-
-
-# Checking.
-
-
 def verify(data: bytes, part: Exportable, shapes: Sequence[tuple[int, ...]]) -> Iterator[float]:
     """Run an ``.onnx`` file in ONNX Runtime, or a ``.pt2`` file, beside PyTorch on random images.
 
@@ -153,17 +140,17 @@ def verify(data: bytes, part: Exportable, shapes: Sequence[tuple[int, ...]]) -> 
         shapes: ``(batch, 3, height, width)`` of each image.
 
     Yields:
-        For each shape the largest relative error of an output, by Euclidean norm.
+        The largest relative error of an output, by Euclidean norm, for each shape.
     """
     run = _onnx_runner(data) if data[:2] != b'PK' else torch.export.load(io.BytesIO(data)).module()
     for shape in shapes:
         image = torch.randn(shape)
         with torch.no_grad():
-            got, expected = run(image), part.module(image)
-        if [tuple(a.shape) for a in got] != [tuple(b.shape) for b in expected]:
+            outputs, expected = run(image), part.module(image)
+        if [tuple(a.shape) for a in outputs] != [tuple(b.shape) for b in expected]:
             yield math.inf
         else:
-            yield max(float((a - b).norm() / b.norm().clamp(min=1e-12)) for a, b in zip(got, expected, strict=True))
+            yield max(float((a - b).norm() / b.norm().clamp(min=1e-12)) for a, b in zip(outputs, expected, strict=True))
 
 
 def _onnx_runner(data: bytes) -> Callable[[Tensor], list[Tensor]]:

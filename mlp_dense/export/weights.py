@@ -1,4 +1,4 @@
-"""Checkpoints to write: released layouts brought to ours, and files of which the same weights give the same bytes."""
+"""The writing of checkpoints: released layouts brought to ours, and the same bytes for the same weights."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def to_own_layout(state: Mapping[str, Tensor], config: str, source: str) -> tupl
 
     Args:
         state: a backbone alone, or below ``backbone.`` among other parts, which stay as they are.
-        config: a config file, whose ``model.backbone`` it is.
-        source: the file's name, for messages.
+        config: the config file that has the backbone as ``model.backbone``.
+        source: the name of the file, for messages.
 
     Raises:
         UserError: the config has no backbone of this package, or the weights do not fit it.
     """
     backbone = _build_backbone(config)
     prefix = BACKBONE if any(name.startswith(BACKBONE) for name in state) else ''
-    own = with_own_names(backbone, part_below(state, source, prefix or None))
-    _, report = plan_load(backbone, own, source)
+    renamed = with_own_names(backbone, part_below(state, source, prefix or None))
+    _, report = plan_load(backbone, renamed, source)
     constants = backbone.released_constants
-    kept = {prefix + name: value for name, value in own.items() if not (constants and name.endswith(constants))}
+    kept = {prefix + name: value for name, value in renamed.items() if not (constants and name.endswith(constants))}
     return kept | {name: value for name, value in state.items() if not name.startswith(prefix)}, report
 
 
@@ -73,19 +73,19 @@ def encode_checkpoint(state: Mapping[str, Tensor], meta: Mapping[str, Any], suff
 
     Args:
         state: tensors on any device.
-        meta: what stands beside them in mmengine's files; of JSON's types for ``.safetensors``, or NumPy arrays.
-        suffix: ``'.safetensors'``, or any other for what torch.save writes.
+        meta: the entry beside them in mmengine's files; for ``.safetensors`` of JSON's types or NumPy arrays.
+        suffix: ``'.safetensors'``, or any other for a file of torch.save.
 
     Raises:
         CheckpointError: ``meta`` holds something that a ``.safetensors`` file cannot.
     """
     plain = {name: value.detach().as_subclass(Tensor).cpu() for name, value in state.items()}
-    own = {name: value.clone(memory_format=torch.contiguous_format) for name, value in plain.items()}
+    copies = {name: value.clone(memory_format=torch.contiguous_format) for name, value in plain.items()}
     if suffix == '.safetensors':
         # One entry only: safetensors writes several in an order that changes from run to run.
-        return safetensors.torch.save(own, {'meta': json.dumps(dict(meta), default=_plain)})
+        return safetensors.torch.save(copies, {'meta': json.dumps(dict(meta), default=_plain)})
     buffer = io.BytesIO()
-    torch.save({'meta': dict(meta), 'state_dict': own}, buffer)
+    torch.save({'meta': dict(meta), 'state_dict': copies}, buffer)
     return buffer.getvalue()
 
 
