@@ -132,7 +132,7 @@ class MmcvWheel:
         """Compile the wheel from source and keep it in the cache. Raises SetupError."""
         memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
         jobs = self.environ.get('MAX_JOBS') or str(max(1, min(os.cpu_count() or 1, memory // 2**31)))
-        print(f'mmcv: compiling operators ({self.tag}; about 2.5 minutes on 2 cores for the CPU), {jobs} files at a time')
+        print(f'mmcv: compiling operators ({self.tag}; 2.5 minutes on 2 cores for the CPU), {jobs} files at a time')
         with tempfile.TemporaryDirectory(prefix='mlp_dense-') as scratch:
             flags = ['-v', '--no-build-isolation', '--no-deps', '--no-cache-dir', '--no-binary', 'onedl-mmcv', '-w']
             environ = {'MAX_JOBS': jobs, **self.compilers(Path(scratch))}
