@@ -115,8 +115,7 @@ class MmcvWheel:
     def check(self) -> None:
         """Run one operator on the CPU, and on the GPU where it was made for it. Raises SetupError."""
         devices = ['cpu', 'cuda'] if self.facts['gpu'] and self.tag != 'cpu' else ['cpu']
-        problem = self.venv.try_out(OPERATOR, *devices)
-        if problem:
+        if problem := self.venv.try_out(OPERATOR, *devices):
             raise SetupError(f"mmcv's compiled operators do not run: {problem}", f'remove .venv and {self.folder}')
 
     def kept(self) -> Path | None:
