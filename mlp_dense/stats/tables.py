@@ -131,7 +131,7 @@ def block(name: str, configs: Sequence[Path], row: Callable[[Path], tuple[str, .
     """Make what stands between the markers of this name.
 
     Args:
-        name: ``models``, ``archs``, ``papers``, ``counted``, ``configs``, ``recipes``, or a method's.
+        name: ``families``, ``models``, ``archs``, ``papers``, ``counted``, ``configs``, ``recipes``, or a method's.
         configs: the project's config files.
         row: what makes a config's line.
 
@@ -140,6 +140,7 @@ def block(name: str, configs: Sequence[Path], row: Callable[[Path], tuple[str, .
     """
     makers: dict[str, Callable[[], str]] = {'models': models_table, 'archs': archs_table, 'papers': papers}
     makers['counted'] = lambda: f'{textwrap.fill(COUNTED, 120)}\n'
+    makers['families'] = lambda: ', '.join(f'`{family.__name__}`' for family in families()) + '\n'
     makers |= {'configs': lambda: names_table(configs), 'recipes': lambda: recipes_table(configs)}
     if name in METHODS:
         return configs_table(row(path) for path in of_method(name, configs))
