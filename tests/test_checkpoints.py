@@ -154,7 +154,7 @@ def test_failed_loading_changes_nothing(released, tmp_path):
         ({'num_classes': 10}, r'head.weight is \(1000, 24\) in the file .*num_classes'),
         ({'arch': {**CYCLE.tiny, 'depths': (1, 1, 1, 2)}}, r'\d+ tensors unknown .*network\.2\.1.*; build the arch'),
         ({'arch': {**CYCLE.tiny, 'depths': (1, 2, 1, 4)}}, r'\d+ tensors missing .*; it is not a checkpoint'),
-        ({'arch': {**CYCLE.tiny, 'mlp_ratios': (2, 3, 2, 2)}}, r'another shape .network.6.0.mlp.fc1.weight.*; build the arch'),
+        ({'arch': {**CYCLE.tiny, 'mlp_ratios': (2, 3, 2, 2)}}, r'another shape .network.6.0.mlp.fc1.*; build the arch'),
     ],
 )
 def test_files_of_other_models_are_refused(released, options, message, tmp_path):

@@ -87,7 +87,7 @@ def test_a_moved_clone_is_set_up_again(clone: Path) -> None:
     ('failure', 'message'),
     [
         (SetupError('no compiler', 'install one'), 'error: no compiler\n  remedy: install one; then run `make setup`'),
-        (PermissionError(13, 'Permission denied', '/root/x'), 'cannot use /root/x: Permission denied; remedy:'),
+        (PermissionError(13, 'Permission denied', '/some/x'), 'cannot use /some/x: Permission denied; remedy:'),
         (KeyboardInterrupt(), 'interrupted; run it again'),
     ],
     ids=['step', 'disk', 'interrupt'],
