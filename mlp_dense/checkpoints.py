@@ -74,7 +74,8 @@ def load_into(
     state = with_own_names(model, state)
     loaded, report = plan_load(model, state if adapt is None else adapt(state), source, exact)
     model.load_state_dict(loaded, strict=False)  # plan_load has settled every name
-    print_log(f'{model_name(model)} from {report}', logger='current', level=logging.INFO)
+    name = getattr(model, 'arch_name', type(model).__name__)
+    print_log(f'{name} from {report}', logger='current', level=logging.INFO)
     return report
 
 
@@ -160,6 +161,8 @@ def with_own_names(model: nn.Module, state: StateDict) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file contradicts the definition of a backbone.
     """
+    if not isinstance(getattr(model, 'neck', None), nn.Sequential | None):  # version 0.1: StridePyramid, then FPN
+        state = rename(state, {r'^neck\.1\.': 'neck.'})
     for path, module in model.named_modules():
         if hasattr(module, 'from_released'):
             prefix = f'{path}.' if path else ''
@@ -167,11 +170,6 @@ def with_own_names(model: nn.Module, state: StateDict) -> dict[str, Tensor]:
             rest = {name: value for name, value in state.items() if not name.startswith(prefix)}
             state = rest | {prefix + name: value for name, value in module.from_released(part).items()}
     return dict(state)
-
-
-def model_name(model: nn.Module) -> str:
-    """Return the name of a model for messages, e.g. ``CycleMLP-b2``."""
-    return getattr(model, 'arch_name', type(model).__name__)
 
 
 def plan_load(
@@ -192,7 +190,8 @@ def plan_load(
     mismatch = state_dict_mismatch(own, wanted, lambda name: optional(name) or name in tolerated)
     loaded = {name: wanted[name] for name in own if name in wanted}
     if mismatch or not loaded:
-        whose = model_name(model) + ('' if exact or is_backbone else "'s backbone")
+        whose = getattr(model, 'arch_name', type(model).__name__)
+        whose += '' if exact or is_backbone else "'s backbone"
         reason = f'{mismatch or "none of its tensors has a place there"}; {_remedy(own, state, is_few)}'
         raise CheckpointError(f'checkpoint {source} does not fit {whose}: {reason}')
     dropped = tuple(name for name in state if name not in loaded)

@@ -9,7 +9,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 
 from families import FAMILIES
-from mlp_dense.checkpoints import CheckpointError, plan_load, read_checkpoint, unwrap, with_own_names
+from mlp_dense.checkpoints import CheckpointError, load_into, plan_load, read_checkpoint, unwrap, with_own_names
 from mlp_dense.errors import UserError
 
 CYCLE = FAMILIES[0]
@@ -207,3 +207,16 @@ def test_what_stands_beside_the_weights_is_read_too(tmp_path):
     assert read_checkpoint(save({'a': torch.ones(1)}, tmp_path)) == {'state_dict': {'a': torch.ones(1)}}
     content = read_checkpoint(save({'model': {'a': torch.ones(1)}, 'epoch': 3, 'meta': {'iter': 7}}, tmp_path))
     assert content == {'state_dict': {'a': torch.ones(1)}, 'epoch': 3, 'meta': {'iter': 7}}
+
+
+@pytest.mark.parametrize('weights_at', ['neck.1.', 'neck.'])
+def test_a_detector_of_version_0_1_with_a_stride_pyramid_before_its_fpn_loads(weights_at, tmp_path):
+    def detector():
+        return torch.nn.ModuleDict({'backbone': CYCLE.build(fork_feat=True), 'neck': torch.nn.Linear(3, 2)})
+
+    old, new = detector(), detector()
+    state = {name.replace('neck.', weights_at): value for name, value in old.state_dict().items()}
+    torch.save({'state_dict': state}, tmp_path / 'old.pth')
+    report = load_into(new, str(tmp_path / 'old.pth'))
+    assert not report.dropped and not report.initial
+    assert torch.equal(new['neck'].weight, old['neck'].weight)
