@@ -41,7 +41,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--overlap',
         type=int,
         metavar='N',
-        help="pixels shared by neighbouring tiles; default a quarter of a tile's side",
+        help="pixels shared by neighbouring tiles; default a quarter of the tile's shorter side",
     )
     parser.add_argument(
         '--json',
