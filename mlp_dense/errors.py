@@ -14,6 +14,10 @@ class UserError(Exception):
     """Something the user can mend. The message is one line that names the file, key or value, and the remedy."""
 
 
+class ArgumentError(UserError, ValueError):
+    """An argument of a backbone that is out of range: a ValueError for Python, one line for who runs a config."""
+
+
 class CheckpointError(UserError, ValueError):
     """A checkpoint that cannot be read, or that is not one of this model."""
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from mlp_dense.backbones._pyramid import PyramidMLP
 from mlp_dense.backbones._stages import Stage
+from mlp_dense.errors import ArgumentError
 from mlp_dense.layers import TOKEN_GRIDS, PatchEmbed
 
 
@@ -25,7 +26,7 @@ class GridPyramidMLP(PyramidMLP):
 
     def __init__(self, *args: Any, img_size: int = 224, token_grid: str = 'window', **options: Any):
         if token_grid not in TOKEN_GRIDS:
-            raise ValueError(f'token_grid must be one of {TOKEN_GRIDS}, got {token_grid!r}')
+            raise ArgumentError(f'token_grid must be one of {TOKEN_GRIDS}, got {token_grid!r}')
         self.img_size, self.token_grid = img_size, token_grid
         super().__init__(*args, **options)
 

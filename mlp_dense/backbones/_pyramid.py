@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mlp_dense.backbones._paper import Paper
 from mlp_dense.backbones._released import ReleasedModel
-from mlp_dense.backbones._stages import Arch, Stage, check_levels, drop_path_rates, find_arch, make_stages
+from mlp_dense.backbones._stages import Arch, Stage, check_frozen, check_levels, drop_path_rates, find_arch, make_stages
 from mlp_dense.layers import MixerBlock, restride
 
 
@@ -90,9 +90,8 @@ class PyramidMLP(ReleasedModel):
             stages, levels if fork_feat else [len(stages) - 1], out_strides
         )
         self.resamples = out_strides is not None
-        if not -1 <= frozen_stages <= len(stages):
-            raise ValueError(f'frozen_stages must be from -1 to {len(stages)}, got {frozen_stages}')
-        self.frozen_stages, self.norm_eval, self.with_cp = frozen_stages, norm_eval, with_cp
+        self.frozen_stages = check_frozen(frozen_stages, len(stages))
+        self.norm_eval, self.with_cp = norm_eval, with_cp
         self.out_channels = tuple(stages[index].dim for index in self.out_indices)
 
         self.patch_size = stages[0].step

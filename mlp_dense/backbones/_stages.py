@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from mlp_dense.errors import ArgumentError
+
 Arch = Mapping[str, Any]
 """``dims, depths, mlp_ratios``, if it varies ``strides``, and a family's own keys; one entry per stage each."""
 
@@ -42,15 +44,15 @@ def find_arch(family: str, archs: Mapping[str, Arch], arch: str | Arch, strides:
     """
     if isinstance(arch, str):
         if arch not in archs:
-            raise ValueError(f'{family} has no arch {arch!r}; it has {", ".join(archs)}')
+            raise ArgumentError(f'{family} has no arch {arch!r}; it has {", ".join(archs)}')
         return archs[arch]
     keys = set(next(iter(archs.values())))
     if set(arch) != keys:
-        raise ValueError(f'{family}: an arch dict has the keys {sorted(keys)}, got {sorted(arch)}')
+        raise ArgumentError(f'{family}: an arch dict has the keys {sorted(keys)}, got {sorted(arch)}')
     count = len(arch.get('strides', strides))
     lengths = {key: len(value) for key, value in arch.items()}
     if set(lengths.values()) != {count}:
-        raise ValueError(f'{family}: every entry of an arch dict has {count} stages, got {lengths}')
+        raise ArgumentError(f'{family}: every entry of an arch dict has {count} stages, got {lengths}')
     return arch
 
 
@@ -61,7 +63,7 @@ def drop_path_rates(rate: float, blocks: int, constant: bool) -> list[float]:
         ValueError: ``rate`` is not in [0, 1).
     """
     if not 0 <= rate < 1:
-        raise ValueError(f'drop_path_rate must be in [0, 1), got {rate}')
+        raise ArgumentError(f'drop_path_rate must be in [0, 1), got {rate}')
     return torch.linspace(rate if constant else 0.0, rate, blocks, device='cpu').tolist()
 
 
@@ -104,8 +106,18 @@ def check_levels(
     last = len(stages) - 1
     indices = tuple(range(len(stages)) if out_indices is None else out_indices)
     if not indices or list(indices) != sorted(set(indices)) or indices[0] < 0 or indices[-1] > last:
-        raise ValueError(f'out_indices must be ascending numbers from 0 to {last}, got {indices}')
+        raise ArgumentError(f'out_indices must be ascending numbers from 0 to {last}, got {indices}')
     strides = tuple(stages[index].stride for index in indices) if out_strides is None else tuple(out_strides)
     if len(strides) != len(indices) or not all(isinstance(stride, int) and stride > 0 for stride in strides):
-        raise ValueError(f'out_strides must be {len(indices)} whole numbers from 1 up, one a level, got {strides}')
+        raise ArgumentError(
+            f'out_strides must be {len(indices)} whole numbers from 1 up, one for each of out_indices {indices}, '
+            f'got {strides}'
+        )
     return indices, strides
+
+
+def check_frozen(frozen_stages: int, count: int) -> int:
+    """Return the number of frozen stages. Raises ValueError unless it is from -1 to ``count``."""
+    if not -1 <= frozen_stages <= count:
+        raise ArgumentError(f'frozen_stages must be from -1 to {count}, got {frozen_stages}')
+    return frozen_stages

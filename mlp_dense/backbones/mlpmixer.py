@@ -22,6 +22,7 @@ from mlp_dense.backbones._grid_pyramid import GridPyramidMLP
 from mlp_dense.backbones._paper import Paper, Results
 from mlp_dense.backbones._stages import Stage
 from mlp_dense.checkpoints import CheckpointError, Names, rename
+from mlp_dense.errors import ArgumentError
 from mlp_dense.layers import FixedGrid, make_drop_path, on_grid, residual_mlp
 
 
@@ -97,7 +98,7 @@ class MLPMixer(GridPyramidMLP):
 
     def __init__(self, *args: Any, gelu: str = 'erf', **options: Any):
         if gelu not in ('erf', 'tanh'):
-            raise ValueError(f"gelu must be 'erf' or 'tanh', got {gelu!r}")
+            raise ArgumentError(f"gelu must be 'erf' or 'tanh', got {gelu!r}")
         self.gelu = gelu
         super().__init__(*args, **options)
 

@@ -81,5 +81,5 @@ def test_resampled_levels_learn_and_keep_the_memory_format(family):
 
 @pytest.mark.parametrize('strides', [(4, 8), (4, 8, 16, 0), (4, 8, 16, 32.0)], ids=str)
 def test_bad_strides_are_named(strides):
-    with pytest.raises(ValueError, match=r'out_strides must be 4 whole numbers from 1 up, one a level'):
+    with pytest.raises(ValueError, match=r'out_strides must be 4 whole numbers from 1 up, one for each of out_indices'):
         FAMILIES[0].build(fork_feat=True, out_strides=strides)

@@ -58,6 +58,14 @@ def test_predictions_of_the_wrong_kind(method, out, told, tmp_path):
         (['{seg}', '--cfg-options', 'data_root={data}', 'load_from={tmp}/half.pth'], 'not a complete PyTorch file'),
         (['{b2}', '--cfg-options', 'data_root={data}'], 'pretrained weights checkpoints/CycleMLP_B2.pth do not exist'),
         (['{b2}', '--cfg-options', 'data_root={data}'], '--cfg-options model.backbone.init_cfg=None'),
+        (
+            ['{seg}', '--cfg-options', 'data_root={data}', 'model.backbone.frozen_stages=9'],
+            'must be from -1 to 4, got 9',
+        ),
+        (
+            ['{seg}', '--cfg-options', 'data_root={data}', 'model.backbone.out_indices=(0,1)'],
+            'each of out_indices (0, 1)',
+        ),
         (['{seg}', '--launcher', 'slurm', '--cfg-options', 'data_root={data}'], 'on CPU use tools/dist_train.sh'),
     ],
 )
