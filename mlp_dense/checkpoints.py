@@ -222,7 +222,7 @@ def state_dict_mismatch(own: StateDict, state: StateDict, optional: Callable[[st
 
 
 def _differ(state: StateDict, own: StateDict, name: str) -> bool:
-    """Whether a tensor cannot stand for the model's: another shape, or integers for floating-point numbers."""
+    """Tell whether a tensor cannot stand for the model's: another shape, or integers for floating-point numbers."""
     one, other = state[name], own[name]
     return one.shape != other.shape or one.is_floating_point() != other.is_floating_point()
 

@@ -60,7 +60,7 @@ class PickledArray:
 
 
 def pickled_scalar(dtype: PickledDtype, data: bytes) -> Any:
-    """A NumPy scalar from its bytes."""
+    """Make a NumPy scalar from its bytes."""
     (value,) = np.frombuffer(data, dtype.value)
     return value
 
@@ -80,7 +80,7 @@ def history_method(owner: type, name: str) -> None:
 
 
 def empty_bytes() -> bytes:
-    """The bytes of an empty array, for which pickle calls ``bytes``."""
+    """Return the bytes of an empty array, for which pickle calls ``bytes``."""
     return b''
 
 
