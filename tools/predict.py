@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-    from mlp_dense.engine.images import ImageFileError
+    from mlp_dense.datasets.images import ImageFileError
     from mlp_dense.errors import UserError
     from mlp_dense.predict import Predictor, Writer, find_sources
     from mlp_dense.predict.inputs import count_pictures

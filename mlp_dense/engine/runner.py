@@ -18,10 +18,10 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mlp_dense.checkpoints import load_into, read_checkpoint
+from mlp_dense.datasets.images import CheckedPipeline
 from mlp_dense.engine import hooks  # noqa: F401  for mmengine's registry
 from mlp_dense.engine.checks import check_data, check_init, innermost, latest_checkpoint
 from mlp_dense.engine.config import load_config
-from mlp_dense.engine.images import CheckedPipeline
 from mlp_dense.errors import UserError
 from mlp_dense.safe_files import check_file
 

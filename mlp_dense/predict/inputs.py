@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlp_dense.engine.images import ImageFileError, check_image
+from mlp_dense.datasets.images import ImageFileError, check_image
 from mlp_dense.errors import UserError
 
 IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')

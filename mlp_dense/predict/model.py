@@ -11,8 +11,8 @@ import torch
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.structures import BaseDataElement, PixelData
 
+from mlp_dense.datasets.images import ImageFileError
 from mlp_dense.engine.checks import innermost
-from mlp_dense.engine.images import ImageFileError
 from mlp_dense.errors import UserError
 from mlp_dense.predict.inputs import OnError, Picture, Source, raise_error, read_pictures
 from mlp_dense.predict.loading import load_model

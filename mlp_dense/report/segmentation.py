@@ -12,7 +12,7 @@ from mmengine.structures import BaseDataElement, PixelData
 from PIL import Image
 from rich.progress import track
 
-from mlp_dense.engine.images import check_image
+from mlp_dense.datasets.images import check_image
 from mlp_dense.errors import UserError
 from mlp_dense.report.results import ClassRow, Results, percent
 

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from runs import ROOT, run_script, small_config
 
 from mlp_dense import predict
-from mlp_dense.engine.images import ImageFileError
+from mlp_dense.datasets.images import ImageFileError
 from mlp_dense.predict import Predictor, find_sources
 
 pytestmark = pytest.mark.slow
