@@ -1,14 +1,29 @@
-"""Image files that are missing or broken, and a pipeline that names them."""
+"""Image files: the one way to open them as pictures, and a pipeline that names those missing or broken."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from mmengine.dataset import Compose
 from PIL import Image
 
 from mlp_dense.errors import UserError
+
+Load = Callable[[dict], Any]
+"""The loading step of a pipeline, which fills in ``img`` for an ``img_path``."""
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+TIFF = ('.tif', '.tiff')
+LARGEST = 2**30
+"""The most pixels of an image that OpenCV decodes."""
+SHORT, LONG = 600, 4000
+"""Pixels: pictures of smaller images are enlarged, so that names can be read, and of larger ones reduced."""
 
 
 class ImageFileError(UserError):
@@ -42,8 +57,159 @@ def check_image(path: str) -> None:
     if not Path(path).is_file():
         raise ImageFileError(f'image {path} does not exist; the dataset is incomplete')
     try:
-        with Image.open(path) as image:
+        with unlimited_pillow(), Image.open(path) as image:
             image.load()
     except Exception as error:  # the decoders raise half a dozen types
+        if path.lower().endswith(TIFF) and _is_tiff(path):
+            return  # of bands or numbers that Pillow does not know
         reason = str(error).split(' <_io')[0] or type(error).__name__
         raise ImageFileError(f'image {path} cannot be decoded ({reason}); replace the file') from error
+
+
+def _is_tiff(path: str) -> bool:
+    """Tell whether tifffile can decode a file."""
+    import tifffile
+
+    try:
+        tifffile.imread(path)
+    except Exception:  # half a dozen types as well
+        return False
+    return True
+
+
+def open_picture(
+    path: str,
+    bands: Sequence[int] | None = None,
+    load: Load | None = None,
+    fit: Callable[[Size], Size] | None = None,
+) -> np.ndarray:
+    """Open an image as people are to see it: the pixels that the model gets, as (H, W, 3), RGB, uint8.
+
+    Args:
+        path: the image file.
+        bands: as in :func:`to_rgb`; a dataset names them as ``metainfo.rgb_bands``.
+        load: the loading step of the pipeline, see :func:`loading_step`. None: OpenCV, which turns a photo as its EXIF
+            orientation says, or tifffile for TIFF.
+        fit: gives the (height, width) of the picture for that of the image, as :func:`canvas_size` does. None: the
+            same.
+
+    Raises:
+        ImageFileError: the file is missing, cannot be decoded or holds more than ``LARGEST`` pixels.
+        UserError: it has no such bands.
+    """
+    if load is None:
+        from mmcv.transforms import LoadImageFromFile
+
+        load = LoadImageFromFile(imdecode_backend='tifffile' if path.lower().endswith(TIFF) else 'cv2')
+    image = read_image(path, load)
+    return to_rgb(image, bands, loads_bgr(load), fit and fit((image.shape[0], image.shape[1])))
+
+
+def read_image(path: str, load: Load) -> np.ndarray:
+    """Read an image by the loading step of a pipeline, as (H, W) or (H, W, bands).
+
+    Raises:
+        ImageFileError: the file is missing, cannot be decoded or holds more than ``LARGEST`` pixels.
+    """
+    size = size_of(path)
+    if size is not None and size[0] * size[1] > LARGEST:
+        raise ImageFileError(
+            f'image {path} holds {size[0]} x {size[1]} pixels, more than can be decoded; cut it into several files'
+        )
+    try:
+        return load({'img_path': path})['img']
+    except Exception as error:  # the decoders raise half a dozen types
+        check_image(path)
+        raise ImageFileError(f'image {path} cannot be decoded ({error}); convert it to PNG or JPEG') from error
+
+
+def to_rgb(
+    image: np.ndarray, bands: Sequence[int] | None = None, is_bgr: bool = True, size: Size | None = None
+) -> np.ndarray:
+    """Turn an image as a pipeline holds it into a picture (H, W, 3), RGB, uint8.
+
+    Args:
+        image: (H, W) or (H, W, bands) of any type. Values other than those of 8 bits are stretched: from black for the
+            first to white for the last percent of the pixels.
+        bands: three indices from 0 into the last axis, those of red, green and blue, or one, drawn in grey. None: the
+            first three, or of one or two bands the first.
+        is_bgr: whether the first three bands are blue, green and red; see :func:`loads_bgr`.
+        size: (height, width) of the picture; None: that of the image.
+
+    Raises:
+        UserError: there are no such bands.
+    """
+    image = image[..., None] if image.ndim == 2 else image
+    count = image.shape[-1]
+    if bands is None:
+        bands = (0,) if count < 3 else (2, 1, 0) if is_bgr else (0, 1, 2)
+    bands = [bands] if isinstance(bands, int) else list(bands)
+    if len(bands) not in (1, 3) or not all(isinstance(band, int) and 0 <= band < count for band in bands):
+        raise UserError(
+            f'metainfo.rgb_bands={tuple(bands)} does not fit an image of {count} bands; '
+            f'give three indices from 0 to {count - 1}, or one'
+        )
+    size = size or (image.shape[0], image.shape[1])
+    step = max(1, min(old // (2 * new) for old, new in zip(image.shape, size, strict=False)))  # spares memory
+    picture = to_8_bits(image[::step, ::step][..., bands * (3 // len(bands))])
+    return np.ascontiguousarray(resize(picture, size))
+
+
+def to_8_bits(image: np.ndarray) -> np.ndarray:
+    """Turn values of any type into uint8: those of 8 bits as they are, others stretched; NaN and such become black."""
+    if image.dtype == np.uint8:
+        return image
+    step = max(1, math.isqrt(image.shape[0] * image.shape[1]) // 1000)  # a million pixels tell enough
+    seen = image[::step, ::step].astype(np.float64)
+    seen = seen[np.isfinite(seen)]
+    low, high = (seen.min(), seen.max()) if seen.size else (0.0, 1.0)
+    if low > -0.5 and 1 < high < 255.5:  # 8 bits in a wider type
+        low, high = 0.0, 255.0
+    else:
+        low, high = np.percentile(seen, (1, 99)) if seen.size else (low, high)
+    scaled = (image.astype(np.float32) - low) * (255 / max(high - low, 1e-12))
+    return np.nan_to_num(scaled, nan=0.0).clip(0, 255).round().astype(np.uint8)
+
+
+def loading_step(dataset: Any) -> Load:
+    """Return the step with which the pipeline of a dataset begins: the one that loads an image."""
+    return dataset.pipeline.transforms[0]
+
+
+def loads_bgr(load: Any) -> bool:
+    """Tell whether a loading step gives blue first, as OpenCV does; tifffile and GDAL keep the order of the file."""
+    return getattr(load, 'imdecode_backend', 'tifffile') != 'tifffile'
+
+
+def size_of(path: str) -> tuple[int, int] | None:
+    """Read (width, height) of an image from its header; None where Pillow knows none."""
+    try:
+        with unlimited_pillow(), Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+@contextmanager
+def unlimited_pillow() -> Iterator[None]:
+    """Let Pillow open images of more than 179 million pixels, which it takes for an attack, inside a block."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def canvas_size(size: Size) -> Size:
+    """Return (height, width) of the picture of an image of ``size`` (height, width)."""
+    short, long = min(size), max(size)
+    factor = min(LONG / long, max(1.0, min(SHORT / short, 2 * SHORT / long)))
+    return round(size[0] * factor) or 1, round(size[1] * factor) or 1
+
+
+def resize(image: np.ndarray, size: Size, nearest: bool = False) -> np.ndarray:
+    """Resize an image (H, W) or (H, W, C) to ``size`` (height, width)."""
+    if image.shape[:2] == size:
+        return image
+    smooth = cv2.INTER_AREA if size[0] < image.shape[0] else cv2.INTER_CUBIC
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_NEAREST if nearest else smooth)
