@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import hashlib
+import os
+import signal
 import sys
 from collections.abc import Callable
-from typing import ParamSpec
+from pathlib import Path
+from typing import Any, ParamSpec
 
 Arguments = ParamSpec('Arguments')
+
+USER_ERROR, INTERRUPTED = 2, 130
+"""The exit codes for what the user can mend, and for Ctrl-C."""
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+TOLD_FOLDER = 'MLP_DENSE_TOLD'
+"""The environment variable with which tools/_launch.py names a folder for :func:`write_error`."""
 
 
 class UserError(Exception):
     """Something the user can mend. The message is one line that names the file, key or value, and the remedy."""
+
+    def __init__(self, message: Any = ''):
+        text = str(message)
+        # A data loader raises a worker's exception again with the worker's whole traceback as its message.
+        if text.startswith('Caught ') and 'Traceback' in text:
+            text = text.rpartition(f'{type(self).__name__}: ')[2].strip()
+        super().__init__(text)
 
 
 class ArgumentError(UserError, ValueError):
@@ -23,9 +43,10 @@ class CheckpointError(UserError, ValueError):
 
 
 def user_errors(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
-    """Decorate what a tool runs: a :class:`UserError` becomes one line on stderr and exit code 2.
+    """Decorate what a tool runs: what the user can mend becomes one line on stderr and an exit code.
 
-    Any other exception keeps its traceback, since it is a defect of ours or of a library, not of the user's input.
+    A :class:`UserError` and a full disk give exit code 2, Ctrl-C gives 130. Any other exception keeps its traceback,
+    since it is a defect of ours or of a library, not of the user's input.
     """
 
     @functools.wraps(main)
@@ -33,7 +54,28 @@ def user_errors(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
         try:
             return main(*args, **options)
         except UserError as error:
-            sys.stderr.write(f'error: {error}\n')
-            return 2
+            write_error(str(error))
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            where = f'{error.filename}: ' if error.filename else ''
+            write_error(f'{where}no space left on the disk; make room or name another folder')
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends the clean-up without a traceback
+            write_error('interrupted')
+            return INTERRUPTED
+        return USER_ERROR
 
     return run
+
+
+def write_error(message: str) -> None:
+    """Write ``error: MESSAGE`` to stderr. Of the processes that tools/_launch.py started, one writes the same message."""
+    folder = os.environ.get(TOLD_FOLDER)
+    if folder and Path(folder).is_dir():
+        try:
+            Path(folder, hashlib.sha256(message.encode(errors='replace')).hexdigest()).touch(exist_ok=False)
+        except FileExistsError:
+            return
+    sys.stderr.write(f'error: {message}\n')
+    sys.stderr.flush()

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'mlp_dense'
 # Rooms from the lowest up; those of one line do not know each other.
 ROOMS = [
     ['errors'],
-    ['ops', 'safe_files'],
+    ['ops', 'safe_files', 'folders'],
     ['checkpoints'],
     ['layers'],
     ['backbones', 'necks'],

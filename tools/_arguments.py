@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -30,8 +31,11 @@ def start(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) ->
     Importing mlp_dense takes seconds, since that registers the backbones, so it is done after parsing: here for
     :func:`mlp_dense.errors.user_errors`, which tells in one line what the user can mend, and then in ``run``.
     """
-    from mlp_dense.errors import user_errors
-
+    try:
+        from mlp_dense.errors import user_errors
+    except KeyboardInterrupt:
+        sys.stderr.write('error: interrupted\n')
+        return 130
     return user_errors(run)(args)
 
 

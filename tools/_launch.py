@@ -6,26 +6,35 @@ Where a process has told in one line what the user can mend (exit code 2), torch
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from tempfile import TemporaryDirectory
 
 from torch.distributed import run
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-USER_ERROR = 2
+USER_ERROR, INTERRUPTED = 2, 130
 
 
 def main() -> int:
-    """Run the processes; 0, or the exit code of a process that ended with a user's error, or 1."""
-    # What this logger says of a failed process is in the summary below, too.
-    logging.getLogger('torch.distributed.elastic.multiprocessing.api').setLevel(logging.CRITICAL)
-    try:
-        run.main()
-    except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        if failure.exitcode == USER_ERROR:
-            return USER_ERROR
-        print(error, file=sys.stderr)
-        return 1
+    """Run the processes; 0, or the exit code of a process that ended with a user's error, or 130 for Ctrl-C, or 1."""
+    # What these loggers say of a failed or interrupted process is in the lines below, too.
+    for name in ('multiprocessing.api', 'agent.server.api'):
+        logging.getLogger(f'torch.distributed.elastic.{name}').setLevel(logging.CRITICAL)
+    with TemporaryDirectory() as folder:
+        os.environ['MLP_DENSE_TOLD'] = folder  # where the processes agree on who tells an error, see mlp_dense.errors
+        try:
+            run.main()
+        except ChildFailedError as error:
+            _, failure = error.get_first_failure()
+            if failure.exitcode in (USER_ERROR, INTERRUPTED):
+                return failure.exitcode
+            print(error, file=sys.stderr)
+            return 1
+        except (KeyboardInterrupt, SignalException) as error:
+            signal_number = getattr(error, 'sigval', 2)
+            return 128 + signal_number
     return 0
 
 
