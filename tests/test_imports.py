@@ -16,12 +16,13 @@ ROOMS = [
     ['layers'],
     ['backbones', 'necks'],
     ['timm_classes'],
+    ['timm_features'],
     ['timm_models'],
     ['datasets'],
     ['engine'],
     ['predict', 'report', 'export', 'stats'],
 ]
-CORE = {room for rooms in ROOMS[:7] for room in rooms}
+CORE = {room for rooms in ROOMS[:8] for room in rooms}
 
 PROBE = """
 import sys
