@@ -1,0 +1,157 @@
+"""The check of a data set like mmseg's ``BaseSegDataset``: folders of images and of label maps."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mmengine.fileio import list_dir_or_file, list_from_file
+
+from mlp_dense.datasets.checks.findings import Finding
+from mlp_dense.datasets.checks.images import Picture, is_known, picture_findings, read_picture
+from mlp_dense.datasets.checks.labels import Labels, label_findings, read_labels, set_findings
+from mlp_dense.datasets.checks.settings import SegmentationSettings, steps
+from mlp_dense.datasets.checks.walking import walk
+
+
+def check_segmentation(
+    settings: SegmentationSettings,
+    split: str,
+    num_classes: int | None,
+    thorough: bool,
+    advance: Callable[[int, int], object] | None,
+) -> Iterator[Finding]:
+    """Yield what is wrong with a segmentation data set; see :func:`mlp_dense.datasets.checks.check_dataset`."""
+    if not os.path.isdir(settings.images):
+        return  # a missing folder is told by the check of paths
+    yield from _pipeline_findings(settings)
+    names, findings = list_names(settings)
+    yield from findings
+    yield from _suffix_findings(settings, names)
+    label_of = {name: label_path(settings, name) for name in names}
+    if settings.labels and thorough:
+        yield from _orphan_findings(settings, names)
+
+    def read(name: str) -> tuple[Picture, Labels | None]:
+        path = label_of[name]
+        picture = read_picture(image_path(settings, name), thorough) if is_known(settings.img_suffix) else Picture()
+        return picture, read_labels(path) if path and is_known(path) else None
+
+    values: Counter[int] = Counter()
+    done = 0
+    for name, (picture, labels) in walk(names, read, thorough, advance):
+        yield from picture_findings(image_path(settings, name), picture, thorough)
+        path = label_of[name]
+        if labels is not None and path:
+            done += 1
+            values.update(labels.values)
+            yield from label_findings(path, labels, picture, settings, num_classes)
+    if done:
+        yield from set_findings(settings, values, done, done == len(names), num_classes)
+
+
+def list_names(settings: SegmentationSettings) -> tuple[list[str], list[Finding]]:
+    """Return the names of the data set's images without their suffix, and what is wrong with the list of them."""
+    if settings.ann_file and not os.path.isdir(settings.ann_file):
+        if not os.path.isfile(settings.ann_file):
+            return [], []  # told by the check of paths
+        names = [line.strip() for line in list_from_file(settings.ann_file)]
+        return names, list(_list_findings(settings, names))
+    suffix = settings.img_suffix
+    names = sorted(path[: -len(suffix)] for path in _files(settings.images) if path.endswith(suffix))
+    if names:
+        return names, []
+    others = Counter(os.path.splitext(path)[1] for path in _files(settings.images) if is_known(path))
+    hint = f'; it holds {" and ".join(f"{n} {s}" for s, n in others.most_common(3))} files' if others else ''
+    message = f'holds no image with the suffix {suffix}{hint}; set img_suffix of the data set'
+    return names, [Finding('error', settings.images, message, 'no images')]
+
+
+def _list_findings(settings: SegmentationSettings, names: list[str]) -> Iterator[Finding]:
+    file = settings.ann_file
+    if not names:
+        yield Finding('error', file, 'lists no image; write one name a line, without suffix', 'no images')
+    for name, count in Counter(names).items():
+        if not name:
+            yield Finding('error', file, 'has an empty line; remove it', 'lists')
+        elif count > 1:
+            yield Finding('warning', file, f'lists {name} {count} times', 'images listed twice')
+        elif leaves_folder(name):
+            yield Finding('warning', file, f'{name} leaves the folder of the images', 'names that leave the folder')
+
+
+def leaves_folder(name: str) -> bool:
+    """Tell whether a file name leads out of the folder that it is joined to."""
+    return os.path.isabs(name) or os.path.normpath(name).startswith('..')
+
+
+def image_path(settings: SegmentationSettings, name: str) -> str:
+    """Return the path of an image."""
+    return os.path.join(settings.images, name + settings.img_suffix)
+
+
+def label_path(settings: SegmentationSettings, name: str) -> str | None:
+    """Return the path of an image's labels; None in a data set without labels."""
+    return os.path.join(settings.labels, name + settings.seg_map_suffix) if settings.labels else None
+
+
+def _files(folder: str) -> list[str]:
+    """List the files that mmseg sees in a folder and those below it; hidden ones are left out."""
+    return list(list_dir_or_file(folder, list_dir=False, recursive=True))
+
+
+def _pipeline_findings(settings: SegmentationSettings) -> Iterator[Finding]:
+    for step in steps(settings.pipeline):
+        kind, value = str(step.get('type')), step.get('reduce_zero_label')
+        if kind.rpartition('.')[2].rstrip("'>") == 'LoadAnnotations' and value not in (
+            None,
+            settings.reduce_zero_label,
+        ):
+            message = (
+                f'reduce_zero_label is {settings.reduce_zero_label} in the data set and {value} in LoadAnnotations of '
+                f'its pipeline; set both to the same'
+            )
+            yield Finding('error', settings.labels or settings.images, message, 'reduce_zero_label')
+
+
+def _suffix_findings(settings: SegmentationSettings, names: list[str]) -> Iterator[Finding]:
+    """Yield a finding if images of another suffix, which the data set does not use, lie beside those that it uses."""
+    if settings.ann_file or not names:
+        return
+    labels = settings.labels
+    within = os.path.relpath(labels, settings.images) if labels else '..'
+    unused: dict[str, list[str]] = {}
+    for path in _files(settings.images):
+        stem, suffix = os.path.splitext(path)
+        if (
+            suffix == os.path.splitext(settings.img_suffix)[1]
+            or not is_known(path)
+            or path.endswith(settings.img_suffix)
+        ):
+            continue
+        if within == '.' or path.startswith(within + os.sep):
+            continue  # labels beside or below the images
+        if labels is None or os.path.isfile(os.path.join(labels, stem + settings.seg_map_suffix)):
+            unused.setdefault(suffix, []).append(path)
+    for suffix, paths in unused.items():
+        message = (
+            f'{len(paths)} images end in {suffix} and are not used beside {len(names)} that end in '
+            f'{settings.img_suffix}, the img_suffix (first: {paths[0]}); give all files one suffix'
+        )
+        yield Finding('warning', settings.images, message, 'mixed suffixes')
+
+
+def _orphan_findings(settings: SegmentationSettings, names: list[str]) -> Iterator[Finding]:
+    """Yield a finding for each label file without an image."""
+    if settings.ann_file or not settings.labels or not Path(settings.labels).is_dir():
+        return
+    stems = {*names}
+    for path in sorted(_files(settings.labels)):
+        if path.endswith(settings.seg_map_suffix) and path[: -len(settings.seg_map_suffix)] not in stems:
+            stem = path[: -len(settings.seg_map_suffix)]
+            if os.path.samefile(settings.labels, settings.images):
+                continue
+            message = f'has no image {stem}{settings.img_suffix} in {settings.images}'
+            yield Finding('warning', os.path.join(settings.labels, path), message, 'labels without image')
