@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, TypeGuard
 
 from mlp_dense.datasets.checks.findings import Finding
 from mlp_dense.errors import UserError
@@ -158,7 +158,7 @@ def _image_findings(images: list[dict[str, Any]], file: str, derivable: bool) ->
                 yield Finding('warning', file, message, f'images without {key}')
 
 
-def is_number(value: Any, above: float = -math.inf) -> bool:
+def is_number(value: Any, above: float = -math.inf) -> TypeGuard[float]:
     """Tell whether a JSON value is a finite number above another."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > above
 
@@ -221,7 +221,7 @@ def mask_fault(mask: Any, image: Mapping[str, Any]) -> str | None:
     return None
 
 
-def is_usable_id(value: Any) -> bool:
+def is_usable_id(value: Any) -> TypeGuard[int]:
     """Tell whether pycocotools can count an annotation with this id: it takes 0 for "no match"."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 

@@ -6,14 +6,16 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from typing import Any
 
-import tifffile
 from PIL import Image
 
 from mlp_dense.datasets.checks.findings import Finding
+from mlp_dense.datasets.images import TIFF, ImageFileError, check_image
 
 ORIENTATION = 0x0112
+DECODED = 2**27
+"""The most pixels of an image that is decoded for a check; several are decoded at once."""
 
 
 @dataclass(frozen=True)
@@ -40,34 +42,33 @@ def read_picture(path: str, decode: bool) -> Picture:
     if os.path.getsize(path) == 0:
         return Picture(fault='is empty (0 bytes); replace the file')
     try:
+        picture = _read_head(path)
+        if picture.size is None or (decode and picture.size[0] * picture.size[1] <= DECODED):
+            check_image(path)
+    except ImageFileError as error:
+        return Picture(fault=str(error).removeprefix(f'image {path} '))
+    return picture
+
+
+def _read_head(path: str) -> Picture:
+    """Read sizes and orientation; without a size where neither Pillow nor tifffile knows the file."""
+    try:
         with Image.open(path) as image:
             orientation = image.getexif().get(ORIENTATION, 1)
             size = image.size[::-1] if orientation in (5, 6, 7, 8) else image.size
-            picture = Picture(size, image.size, orientation)
-            if decode:
-                image.load()
-            return picture
-    except Image.DecompressionBombError:
-        return Picture(fault='')  # larger than Pillow opens: said elsewhere, by those who read it
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError) as error:  # what Pillow's decoders raise
-        if Path(path).suffix.lower() in ('.tif', '.tiff'):
-            return _read_tiff(path, decode)
-        reason = str(error).split(' <_io')[0].partition(" '")[0] or type(error).__name__
-        return Picture(fault=f'cannot be decoded ({reason}); replace the file')
+            return Picture(size, image.size, orientation)
+    except (OSError, ValueError, SyntaxError):  # as mlp_dense.datasets.images.size_of
+        if not path.lower().endswith(TIFF):
+            return Picture()
+    import tifffile
 
-
-def _read_tiff(path: str, decode: bool) -> Picture:
-    """Read a TIFF file of a kind that Pillow does not know, such as one of many bands."""
     try:
         with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            if decode:
-                page.asarray()
+            page: Any = file.pages.first
             size = (page.imagewidth, page.imagelength)
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError) as error:
-        reason = str(error).partition('\n')[0] or type(error).__name__
-        return Picture(fault=f'cannot be decoded ({reason}); replace the file')
-    return Picture(size, size)
+            return Picture(size, size)
+    except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError):
+        return Picture()
 
 
 def picture_findings(path: str, picture: Picture, thorough: bool) -> Iterator[Finding]:

@@ -8,6 +8,8 @@ from random import Random
 from time import monotonic
 from typing import TypeVar
 
+from mlp_dense.datasets.images import unlimited_pillow
+
 SECONDS = 1.0
 """How long the fast form of a check opens files of one data set."""
 
@@ -36,7 +38,7 @@ def walk(
     ends = None if thorough else monotonic() + SECONDS
     order = items if thorough else Random(0).sample(items, len(items))
     size = BATCH if thorough else 4
-    with ThreadPoolExecutor(4) as pool:
+    with unlimited_pillow(), ThreadPoolExecutor(4) as pool:
         for start in range(0, len(order), size):
             if start and ends is not None and monotonic() > ends:
                 return
