@@ -29,10 +29,6 @@ SHORT, LONG = 600, 4000
 class ImageFileError(UserError):
     """The error of an image file that is missing or cannot be decoded."""
 
-    def __init__(self, message: str):
-        # A data loader passes on a worker's exception with the worker's whole traceback as its message.
-        super().__init__(message.rpartition(f'{type(self).__name__}: ')[2].strip())
-
 
 class CheckedPipeline(Compose):
     """A dataset's pipeline that names the image file because of which it fails; the libraries do not."""
@@ -171,9 +167,15 @@ def to_8_bits(image: np.ndarray) -> np.ndarray:
     return np.nan_to_num(scaled, nan=0.0).clip(0, 255).round().astype(np.uint8)
 
 
-def loading_step(dataset: Any) -> Load:
-    """Return the step with which the pipeline of a dataset begins: the one that loads an image."""
-    return dataset.pipeline.transforms[0]
+def loading_step(dataset: Any) -> Load | None:
+    """Return the step of a dataset's pipeline that loads an image; None if there is none of a known name."""
+    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    return next((step for step in steps if loads_image(type(step).__name__)), None)
+
+
+def loads_image(step: str) -> bool:
+    """Tell by the name of its class whether a step of a pipeline loads an image."""
+    return step.rpartition('.')[2].startswith('Load') and 'Image' in step
 
 
 def loads_bgr(load: Any) -> bool:
@@ -201,9 +203,17 @@ def unlimited_pillow() -> Iterator[None]:
 
 
 def canvas_size(size: Size) -> Size:
-    """Return (height, width) of the picture of an image of ``size`` (height, width)."""
+    """Return (height, width) of the picture of an image of ``size``: small ones are enlarged and large ones reduced."""
     short, long = min(size), max(size)
-    factor = min(LONG / long, max(1.0, min(SHORT / short, 2 * SHORT / long)))
+    return _scaled(size, min(LONG / long, max(1.0, min(SHORT / short, 2 * SHORT / long))))
+
+
+def reduced_size(size: Size) -> Size:
+    """Return (height, width) of the picture of an image of ``size``: large ones are reduced."""
+    return _scaled(size, min(LONG / max(size), 1.0))
+
+
+def _scaled(size: Size, factor: float) -> Size:
     return round(size[0] * factor) or 1, round(size[1] * factor) or 1
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
 from mlp_dense.engine.config import flatten
 from mlp_dense.errors import UserError
+from mlp_dense.folders import check_file_place, make_folder
 
 
 def write_predictions(cfg: Config, out: str) -> None:
     """Write all predictions: a detector's to one JSON file in COCO's result format, a segmentor's to a folder of PNGs.
 
     Raises:
-        UserError: ``out`` is not of that kind.
+        UserError: ``out`` is not of that kind, or cannot be written to.
     """
     evaluators = _evaluators(cfg)
     if cfg.get('default_scope') == 'mmdet':
@@ -25,18 +27,24 @@ def write_predictions(cfg: Config, out: str) -> None:
         coco = next((evaluator for evaluator in evaluators if evaluator.type == 'CocoMetric'), None)
         if coco is None:
             raise UserError(f'--out {out}: predictions are written by a CocoMetric; set test_evaluator to one')
+        check_file_place(out, '--out')
         import_module('mlp_dense.engine.predictions')  # registers what follows; needs mmdet
         writing = ConfigDict(coco, type='CocoPredictions', out_file=out)
         cfg.test_evaluator = [writing if evaluator is coco else evaluator for evaluator in evaluators]
         return
     if Path(out).suffix in ('.json', '.pkl') or Path(out).is_file():
         raise UserError(f'--out {out}: predictions of a segmentor go to a folder, one PNG of labels per image')
-    for evaluator in evaluators:
-        evaluator.output_dir = out
+    make_folder(out, '--out')
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='LabelMapsHook', out_dir=out)]
 
 
 def write_pictures(cfg: Config, folder: str) -> None:
-    """Write image, truth and prediction of every test image side by side to ``folder``."""
+    """Write image, truth and prediction of every test image side by side to ``folder``.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    make_folder(folder, '--show-dir')
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='SideBySideHook', out_dir=folder)]
 
 
@@ -53,7 +61,11 @@ def augment(cfg: Config) -> None:
     if 'tta_pipeline' not in cfg or 'tta_model' not in cfg:
         raise UserError('--tta: this config has no tta_pipeline and tta_model')
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    options: dict[str, Any] = dict(cfg.tta_model)
+    if str(getattr(options['type'], '__name__', options['type'])).rpartition('.')[2] == 'SegTTAModel':
+        import_module('mlp_dense.engine.tta')  # registers what follows; needs mmseg
+        options['type'] = 'ProbabilityTTAModel'
+    cfg.model = ConfigDict(**options, module=cfg.model)
 
 
 def _flip_detector(cfg: Config) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 
-from mlp_dense.datasets.images import ImageFileError, check_image
+from mlp_dense.datasets.images import ImageFileError, Load, loads_bgr, read_image
 from mlp_dense.errors import UserError
 
 IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -47,7 +47,9 @@ class Picture:
 
     source: Source
     image: np.ndarray
-    """(H, W, 3), BGR."""
+    """(H, W) or (H, W, bands), as the loading step of the test pipeline gives it."""
+    is_bgr: bool = True
+    """Whether the first three bands are blue, green and red, as OpenCV has them."""
     index: int | None = None
     """The number of the frame from 0; None for an image."""
     fps: float = 0.0
@@ -72,18 +74,27 @@ def find_sources(inputs: Input | Sequence[Input], on_error: OnError = raise_erro
     """Find the sources that the inputs stand for, in the order of the inputs; a folder's or glob's files are sorted.
 
     Args:
-        inputs: files, folders (every image below), globs (``**`` for any depth) and arrays (H, W, 3), BGR, uint8.
-            A file whose suffix is a video's is a video; any other is an image.
+        inputs: files, folders (every image below, but hidden ones), globs (``**`` for any depth) and arrays: (H, W, 3),
+            BGR, uint8, or what the loading step of the model's pipeline gives. A file whose suffix is a video's is a
+            video; any other is an image.
         on_error: called for every input that stands for no file.
 
     Raises:
-        UserError: an array is of another shape or type.
+        UserError: an array is no image.
+        TypeError: an input is neither a path nor an array.
     """
     sources: dict[str, Source] = {}
+    if not isinstance(inputs, Input | Iterable):
+        raise TypeError(f'images must be paths, arrays or a list of them, not {type(inputs).__name__}')
     for item in [inputs] if isinstance(inputs, Input) else inputs:
+        if not isinstance(item, Input):
+            raise TypeError(f'images must be paths, arrays or a list of them, which holds {type(item).__name__}')
         array = item if isinstance(item, np.ndarray) else None
-        if array is not None and (array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8):
-            raise UserError(f'an image array must be (height, width, 3), BGR, uint8; got {array.shape}, {array.dtype}')
+        if array is not None and (array.ndim not in (2, 3) or not array.size or array.dtype.kind not in 'uif'):
+            raise UserError(
+                f'an image array must be (height, width, 3), BGR, uint8, or what the test pipeline loads; '
+                f'got {array.shape}, {array.dtype}'
+            )
         for name, path in [('array', '')] if isinstance(item, np.ndarray) else _files(os.fspath(item), on_error):
             unique, count = name, 1
             while unique in sources:
@@ -98,6 +109,7 @@ def _files(path: str, on_error: OnError) -> list[tuple[str, str]]:
     place = Path(path)
     if place.is_dir():
         files = sorted(file for file in place.rglob('*') if file.name.lower().endswith(IMAGE_EXTENSIONS))
+        files = [file for file in files if not any(part.startswith('.') for part in file.relative_to(place).parts)]
         base, empty = place, f'folder {path} holds no image ({", ".join(IMAGE_EXTENSIONS)})'
     elif glob.has_magic(path) and not place.exists():
         files = sorted(file for file in map(Path, glob.glob(path, recursive=True)) if file.is_file())
@@ -118,28 +130,24 @@ def count_pictures(sources: Sequence[Source]) -> int:
     return sum(max(mmcv.VideoReader(source.path).frame_cnt, 1) if source.is_video else 1 for source in sources)
 
 
-def read_pictures(source: Source, load: Callable[[dict], dict]) -> Iterator[Picture]:
+def read_pictures(source: Source, load: Load, check: Callable[[str], None]) -> Iterator[Picture]:
     """Decode a source: one picture, or a video's frames in order.
 
     Args:
         source: what to read.
-        load: a ``LoadImageFromFile``, which has the config's own way to decode.
+        load: the loading step of the config, which has its own way to decode.
+        check: called with the path of an image before it is decoded, to raise what speaks against that.
 
     Raises:
         ImageFileError: the file cannot be decoded, or a video ends early.
     """
     if source.array is not None:
-        yield Picture(source, source.array)
+        yield Picture(source, source.array, loads_bgr(load))
     elif source.is_video:
         yield from _frames(source)
     else:
-        try:
-            image = load({'img_path': source.path})['img']
-        except Exception as error:  # the decoders raise half a dozen types
-            check_image(source.path)
-            reason = f'image {source.path} cannot be decoded ({error}); convert it to PNG or JPEG'
-            raise ImageFileError(reason) from error
-        yield Picture(source, image)
+        check(source.path)
+        yield Picture(source, read_image(source.path, load), loads_bgr(load))
 
 
 def _frames(source: Source) -> Iterator[Picture]:
@@ -149,7 +157,7 @@ def _frames(source: Source) -> Iterator[Picture]:
     with mmcv.VideoReader(source.path) as video:
         fps, announced = video.fps, video.frame_cnt
         for index, image in enumerate(video):
-            yield Picture(source, image, index, fps)
+            yield Picture(source, image, True, index, fps)
     if index < 0:
         raise ImageFileError(f'video {source.path} cannot be decoded; convert it to H.264 in an .mp4 file')
     if announced - index - 1 > fps:  # some containers only estimate their length, by less than a second

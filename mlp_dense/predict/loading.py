@@ -54,7 +54,7 @@ def load_model(
     dataset = next(innermost(cfg.test_dataloader.dataset))
     meta = DATASETS.build({**dataset, 'lazy_init': True}).metainfo  # reads no data
     saved = (content.get('meta') or {}).get('dataset_meta') or {}
-    saved = {key: saved[key] for key in ('classes', 'palette') if saved.get(key) is not None}
+    saved = {key: saved[key] for key in ('classes', 'palette', 'rgb_bands') if saved.get(key) is not None}
     model.dataset_meta = {'palette': 'random', **meta, **saved}
     palette = model.dataset_meta['palette']
     if not isinstance(palette, str):  # 'random' is one; files of JSON have lists, which mmdet takes for several colours

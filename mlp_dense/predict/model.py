@@ -16,8 +16,9 @@ from mlp_dense.engine.checks import innermost
 from mlp_dense.errors import UserError
 from mlp_dense.predict.inputs import OnError, Picture, Source, raise_error, read_pictures
 from mlp_dense.predict.loading import load_model
+from mlp_dense.predict.memory import bytes_per_pixel, check_memory
 from mlp_dense.predict.merging import BoxCollector
-from mlp_dense.predict.tiling import SMALLEST, Box, LabelCanvas, check_tiling, tile_boxes
+from mlp_dense.predict.tiling import SMALLEST, Box, LabelCanvas, check_batch_size, check_tiling, tile_boxes
 
 DEFAULT_NMS = dict(type='nms', iou_threshold=0.5)  # for detectors that use none themselves
 
@@ -65,7 +66,8 @@ class Predictor:
         steps = [step for step in steps if not step['type'].endswith('Annotations')]
         if not steps or not steps[0]['type'].endswith('LoadImageFromFile'):
             raise UserError(f"config {config}: the test data's pipeline must begin with LoadImageFromFile")
-        self.load, self.wrap = Compose(steps[:1]), Compose([{**steps[0], 'type': 'LoadImageFromNDArray'}])
+        (self.load,) = Compose(steps[:1]).transforms
+        self.wrap = Compose([{**steps[0], 'type': 'LoadImageFromNDArray'}])
         self.prepare = Compose(steps[1:])
 
     def run(
@@ -95,8 +97,7 @@ class Predictor:
         Raises:
             UserError: batch size, tile or overlap cannot be used, or the memory of the device does not suffice.
         """
-        if batch_size < 1:
-            raise UserError(f'batch size {batch_size} must be 1 or more')
+        check_batch_size(batch_size)
         overlap = check_tiling(tile, overlap)
         collector: Any = None
         for batch in _batches(self._crops(sources, tile, overlap, on_error), batch_size):
@@ -120,14 +121,20 @@ class Predictor:
     def _crops(
         self, sources: Sequence[Source], tile: tuple[int, int] | None, overlap: int, on_error: OnError
     ) -> Iterator[Crop]:
+        per_pixel = self._bytes_per_pixel(tile is not None)
         for source in sources:
             try:
-                for picture in read_pictures(source, self.load):
+                for picture in read_pictures(source, self.load, lambda path: check_memory(path, per_pixel, bool(tile))):
                     boxes = tile_boxes(picture.size, tile, overlap)
                     for i, box in enumerate(boxes):
                         yield Crop(picture, box, len(boxes), i == len(boxes) - 1, self._data(picture, box))
             except ImageFileError as error:
                 on_error(error)
+
+    def _bytes_per_pixel(self, is_tiled: bool) -> int:
+        on_cpu = next(self.model.parameters()).device.type == 'cpu'
+        classes, has_masks = len(self.model.dataset_meta['classes']), getattr(self.model, 'with_mask', False)
+        return bytes_per_pixel(classes, self.is_detector, has_masks, is_tiled, on_cpu)
 
     def _data(self, picture: Picture, box: Box) -> dict[str, Any]:
         left, top, right, bottom = box

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -13,22 +14,44 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; the last 
 SMALLEST = 32  # pixels; what the backbones need
 
 
+def check_batch_size(size: int) -> None:
+    """Check how many pictures or tiles go through the model at once.
+
+    Raises:
+        UserError: none would.
+        TypeError: it is no integer.
+    """
+    if not _is_integer(size):
+        raise TypeError(f'batch size must be an integer, not {size!r}')
+    if size < 1:
+        raise UserError(f'batch size {size} must be 1 or more')
+
+
 def check_tiling(tile: tuple[int, int] | None, overlap: int | None) -> int:
     """Check tile and overlap, and return the overlap in pixels; default a quarter of the tile's shorter side.
 
     Raises:
         UserError: the tile is too small, or the overlap does not fit it.
+        TypeError: the tile is no pair of integers, or the overlap no integer.
     """
+    if overlap is not None and not _is_integer(overlap):
+        raise TypeError(f'overlap must be an integer, a number of pixels, not {overlap!r}')
     if tile is None:
         if overlap is not None:
             raise UserError(f'overlap {overlap} needs a tile size; add --tile, for example --tile 512x512')
         return 0
+    if not isinstance(tile, tuple | list) or len(tile) != 2 or not all(map(_is_integer, tile)):
+        raise TypeError(f'tile must be (width, height) in pixels, such as (512, 512), not {tile!r}')
     if min(tile) < SMALLEST:
         raise UserError(f'tile {tile[0]}x{tile[1]} is too small; both sides must be {SMALLEST} pixels or more')
     overlap = min(tile) // 4 if overlap is None else overlap
     if not 0 <= overlap < min(tile):
         raise UserError(f'overlap {overlap} must be 0 or more and less than the tile ({tile[0]}x{tile[1]})')
     return overlap
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def tile_boxes(size: tuple[int, int], tile: tuple[int, int] | None, overlap: int) -> list[Box]:

@@ -14,6 +14,7 @@ import numpy as np
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
+from mlp_dense.datasets.images import canvas_size, to_rgb
 from mlp_dense.errors import UserError
 from mlp_dense.predict.drawing import draw_instances, draw_labels
 from mlp_dense.predict.inputs import Picture
@@ -41,7 +42,7 @@ class Writer(AbstractContextManager):
         """
         Args:
             out_dir: folder; made if it is not there.
-            meta: ``classes`` and ``palette`` of the model.
+            meta: ``classes`` and ``palette`` of the model, and perhaps ``rgb_bands``.
             is_detector: whether the model is a detector; if not, a segmentor.
             score_thr: detections of a lower score are not drawn; JSON holds them.
             json_results: write ``predictions.json`` and ``dataset.json``.
@@ -74,7 +75,8 @@ class Writer(AbstractContextManager):
         Raises:
             UserError: a file cannot be written.
         """
-        image, is_frame = picture.image[..., ::-1], picture.index is not None  # RGB
+        is_frame, bands = picture.index is not None, self.meta.get('rgb_bands')
+        image = to_rgb(picture.image, bands, picture.is_bgr, canvas_size(picture.size))
         try:
             if self.is_detector:
                 overlay = draw_instances(image, sample, self.meta, self.score_thr)

@@ -1,0 +1,56 @@
+"""The memory that a picture will need, told before it is decoded rather than by the end of the process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mlp_dense.datasets.images import ImageFileError, size_of
+
+LIMIT_FILES = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes')  # of a container
+DECODED = 6
+"""Bytes for each pixel of an image: three bands, and a copy of them on the way to the model."""
+
+
+def bytes_per_pixel(classes: int, is_detector: bool, has_masks: bool, is_tiled: bool, on_cpu: bool) -> int:
+    """Estimate the main memory that a picture needs for each of its pixels.
+
+    Args:
+        classes: how many a segmentor has.
+        is_detector: whether the model gives boxes instead of labels.
+        has_masks: whether it gives masks.
+        is_tiled: whether the picture goes through the model tile by tile.
+        on_cpu: whether the model runs in main memory.
+    """
+    if is_detector:
+        return DECODED + (100 if has_masks and on_cpu and not is_tiled else 0)  # as many masks as mmdet keeps
+    labels = 10  # as int64, and as they are written
+    logits = 8 * classes if on_cpu and not is_tiled else 0  # as the head gives them, and in the size of the picture
+    return DECODED + labels + logits
+
+
+def check_memory(path: str, per_pixel: int, is_tiled: bool) -> None:
+    """Raise ImageFileError if an image needs more memory than there is, by the size in its header.
+
+    Args:
+        path: an image file; one without a header that Pillow knows is not checked.
+        per_pixel: as :func:`bytes_per_pixel` gives it.
+        is_tiled: whether the picture goes through the model tile by tile.
+    """
+    size, memory = size_of(path), memory_limit()
+    if size is None or size[0] * size[1] * per_pixel <= memory:
+        return
+    remedy = 'cut the file into several' if is_tiled else 'predict it by tiles: --tile WIDTHxHEIGHT'
+    raise ImageFileError(
+        f'image {path} of {size[0]} x {size[1]} pixels needs about {size[0] * size[1] * per_pixel / 2**30:.0f} GiB of '
+        f'memory and there are {memory / 2**30:.0f}; {remedy}'
+    )
+
+
+def memory_limit() -> float:
+    """Return how many bytes of main memory this process may use: those of the machine, or of its container."""
+    limits = [float(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'))]
+    for path in LIMIT_FILES:
+        text = Path(path).read_text().strip() if os.access(path, os.R_OK) else ''
+        limits += [float(text)] if text.isdigit() else []
+    return min(limits)
