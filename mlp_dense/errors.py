@@ -70,7 +70,7 @@ def user_errors(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
 
 
 def write_error(message: str) -> None:
-    """Write ``error: MESSAGE`` to stderr. Of the processes that tools/_launch.py started, one writes the same message."""
+    """Write ``error: MESSAGE`` to stderr, where no other process that tools/_launch.py started has written the same."""
     folder = os.environ.get(TOLD_FOLDER)
     if folder and Path(folder).is_dir():
         try:

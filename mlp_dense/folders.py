@@ -19,7 +19,7 @@ def make_folder(path: str | os.PathLike, option: str) -> Path:
     Raises:
         UserError: there can be no such folder, or it cannot be written to.
     """
-    folder = Path(path).expanduser()
+    folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:  # permission bits say little of root and of network disks
@@ -39,7 +39,7 @@ def check_file_place(path: str | os.PathLike, option: str) -> Path:
     Raises:
         UserError: ``path`` is a folder, or its folder cannot be written to; ``option`` stands first in the message.
     """
-    file = Path(path).expanduser()
+    file = Path(path)
     if file.is_dir():
         raise UserError(f'{option} {path} is a folder; name a file')
     make_folder(file.parent, option)

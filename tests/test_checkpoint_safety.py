@@ -20,8 +20,7 @@ from runs import given, run_tool, small_config
 from families import FAMILIES
 from mlp_dense.checkpoints import CheckpointError, load_into, read_checkpoint
 from mlp_dense.datasets.shapes import make_shapes
-from mlp_dense.engine.checks import latest_checkpoint
-from mlp_dense.engine.runner import keep_to_data
+from mlp_dense.engine.resume import keep_to_data, latest_checkpoint
 from mlp_dense.errors import UserError
 from mlp_dense.safe_files import SAFE_GLOBALS
 
@@ -169,12 +168,25 @@ def test_names_of_numpy_1_and_2(core, tmp_path):
 
 def test_what_mmengine_would_act_on_when_it_resumes_is_taken_out(tmp_path):
     paths = {'best_ckpt': '/home/best_x.pth', 'best_ckpt_a': '/home', 'best_ckpt_b': '..', 'last_ckpt': '/x/iter_1.pth'}
-    content = {'meta': {'config': 'import os', 'iter': 3}, 'message_hub': {'runtime_info': dict(paths)}}
-    keep_to_data(content, str(tmp_path))
+    runtime = {**paths, 'keep_ckpt_ids': [2, '/../../x']}
+    content = {'meta': {'config': 'import os', 'iter': 3}, 'message_hub': {'runtime_info': runtime}}
+    keep_to_data(content, f'{tmp_path}/iter_3.pth', tmp_path)
     assert content['meta'] == {'iter': 3}
-    runtime = content['message_hub']['runtime_info']
-    assert runtime == {**paths, 'best_ckpt': f'{tmp_path}/best_x.pth', 'best_ckpt_a': None, 'best_ckpt_b': None}
-    keep_to_data({'meta': None, 'message_hub': {}}, str(tmp_path))
+    moved = {'best_ckpt': f'{tmp_path}/best_x.pth', 'last_ckpt': f'{tmp_path}/iter_1.pth'}
+    none = {'best_ckpt_a': None, 'best_ckpt_b': None}
+    assert content['message_hub']['runtime_info'] == {**moved, **none, 'keep_ckpt_ids': [2]}
+    keep_to_data({'meta': None, 'message_hub': {}}, 'iter_3.pth', tmp_path)
+
+
+def test_a_training_deletes_nothing_of_another_folder(tmp_path):
+    runtime = {
+        'best_ckpt': f'{tmp_path}/a/best_x.pth',
+        'last_ckpt': f'{tmp_path}/a/iter_2.pth',
+        'keep_ckpt_ids': [1, 2],
+    }
+    content = {'message_hub': {'runtime_info': runtime}}
+    keep_to_data(content, f'{tmp_path}/a/iter_2.pth', tmp_path / 'b')
+    assert runtime == {'best_ckpt': None, 'last_ckpt': None, 'keep_ckpt_ids': []}
 
 
 def test_last_checkpoint_names_a_file_beside_it(tmp_path):

@@ -1,0 +1,184 @@
+"""Resuming: the checkpoint to go on from, what of it a training may act on, and what has changed since it was saved."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mlp_dense.errors import UserError
+
+NUMBERED = re.compile(r'(epoch|iter)_(\d+)\.pth')
+
+
+def warn(message: str) -> None:
+    """Log a warning, once for all processes of a run, also before they have joined their group."""
+    if (os.environ.get('RANK') or os.environ.get('SLURM_PROCID') or '0') == '0':
+        print_log(message, logger='current', level=logging.WARNING)
+
+
+def checkpoint_folder(cfg: Config) -> Path:
+    """Return the folder that a training writes its checkpoints to: its work dir, unless the hook has an ``out_dir``."""
+    out_dir = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('out_dir')
+    return Path(out_dir, Path(cfg.work_dir).name) if out_dir and out_dir != cfg.work_dir else Path(cfg.work_dir)
+
+
+def choose_start(cfg: Config) -> None:
+    """Set ``cfg.load_from`` and ``cfg.resume`` to what a training starts from, and log what a user may not expect.
+
+    Raises:
+        UserError: it is to go on from the latest checkpoint, and there is no telling which that is.
+    """
+    folder = checkpoint_folder(cfg)
+    if not cfg.get('resume'):
+        earlier = [path.name for path in sorted(folder.glob('*.pth')) if re.match('epoch_|iter_|best_', path.name)]
+        if earlier:
+            names = ', '.join(earlier[:3]) + ', ...' * (len(earlier) > 3)
+            warn(
+                f'{folder} holds checkpoints of an earlier training ({names}): this one starts anew and replaces those '
+                'of the same name; to go on from them use --resume, to keep them apart --work-dir'
+            )
+    elif not cfg.get('load_from'):
+        latest = latest_checkpoint(cfg.work_dir, folder)
+        cfg.load_from, cfg.resume = latest and str(latest), latest is not None
+        if latest is None:
+            warn(f'{folder} holds no checkpoint to resume from: the training starts at its beginning')
+
+
+def latest_checkpoint(work_dir: str | os.PathLike, folder: str | os.PathLike | None = None) -> Path | None:
+    """Find the latest checkpoint of a training, also one that has been moved; None if there is none.
+
+    Args:
+        work_dir: where the training has left ``last_checkpoint``; without this file, the checkpoint of the highest
+            number counts.
+        folder: where the checkpoints are; default the work dir.
+
+    Raises:
+        UserError: ``last_checkpoint`` names no file there, or without it numbers of epochs and of iterations compete.
+    """
+    record = Path(work_dir, 'last_checkpoint')
+    folder, remedy = Path(folder or work_dir), 'name the checkpoint to use'
+    if not record.exists():
+        return _newest_checkpoint(folder)
+    try:
+        text = record.read_text(encoding='utf-8').strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{record} is not what a training writes; {remedy}') from error
+    name = Path(text).name
+    if '://' in text or not name or not text.isprintable():
+        raise UserError(f'{record} names no file beside it but {text[:200]!r}; {remedy}')
+    path = folder / name
+    if not path.is_file():
+        where = 'beside it' if folder == record.parent else f'in {folder}'
+        raise UserError(f'{record} names {name}, which is not {where}; {remedy}')
+    return path
+
+
+def _newest_checkpoint(folder: Path) -> Path | None:
+    numbers = {path: match for path in folder.glob('*.pth') if (match := NUMBERED.fullmatch(path.name))}
+    if not numbers:
+        return None
+    if len({match[1] for match in numbers.values()}) > 1:
+        raise UserError(f'{folder} holds epoch_*.pth and iter_*.pth but no last_checkpoint; name the checkpoint to use')
+    newest = max(numbers, key=lambda path: int(numbers[path][2]))
+    warn(f'{folder} has no last_checkpoint: {newest.name} has the highest number there and is taken')
+    return newest
+
+
+def keep_to_data(content: dict[str, Any], source: str, folder: str | os.PathLike) -> None:
+    """Take out of a checkpoint what mmengine would act on when it resumes: Python code that it runs, and what it
+    deletes once there is something newer or better.
+
+    Args:
+        content: what was read, changed in place.
+        source: the checkpoint's path. Only if it is in ``folder``, the files it names are of the training to go on.
+        folder: where the training will write its checkpoints. Files elsewhere are never deleted.
+    """
+    (content.get('meta') or {}).pop('config', None)
+    runtime = (content.get('message_hub') or {}).get('runtime_info') or {}
+    is_here = '://' not in source and Path(source).expanduser().resolve().parent == Path(folder).resolve()
+    for key in [key for key in runtime if key.startswith(('best_ckpt', 'last_ckpt'))]:
+        name = Path(str(runtime[key])).name
+        is_deletable = is_here and (name.startswith('best_') or key == 'last_ckpt')
+        runtime[key] = str(Path(folder, name)) if is_deletable else None
+    if 'keep_ckpt_ids' in runtime:
+        numbers = runtime['keep_ckpt_ids'] if isinstance(runtime['keep_ckpt_ids'], (list, tuple)) else []
+        runtime['keep_ckpt_ids'] = [number for number in numbers if is_here and isinstance(number, int)]
+
+
+def check_state(content: Mapping[str, Any], source: str, cfg: Config) -> None:
+    """Raise UserError for a checkpoint that holds weights but not all of a training's state.
+
+    A config that says itself that the optimizer is not saved is let go on, with a warning.
+    """
+    meta = content.get('meta') or {}
+    missing = [key for key in ('epoch', 'iter') if not isinstance(meta.get(key), int)]
+    missing += [key for key in ('message_hub', 'optimizer') if not isinstance(content.get(key), Mapping)]
+    saving = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    if missing == ['optimizer'] and not saving.get('save_optimizer', True):
+        warn(f'checkpoint {source} holds no optimizer state (save_optimizer=False): the optimizer starts anew')
+    elif missing == ['optimizer']:
+        regular = ' or '.join(sorted(path.name for path in Path(source).parent.glob('*.pth') if _is_regular(path)))
+        raise UserError(
+            f'checkpoint {source} holds no optimizer state, as those of the best metric do not, so that optimizer and '
+            f'warm-up would start anew; resume from {regular or "an iter_*.pth or epoch_*.pth"}, or start a new '
+            f'training from its weights: without --resume, with --cfg-options load_from={source}'
+        )
+    elif missing:
+        raise UserError(
+            f'checkpoint {source} holds weights only, no {missing[0]}; to start from it set load_from, without --resume'
+        )
+
+
+def _is_regular(path: Path) -> bool:
+    return NUMBERED.fullmatch(path.name) is not None
+
+
+def shape_of_run(runner: Runner) -> dict[str, int]:
+    """Return what a checkpoint's meta records of a training's shape: ``processes``, and ``batch_size`` of each."""
+    loader = runner.train_dataloader
+    size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', 0)
+    return {'processes': runner.world_size, 'batch_size': int(size)}
+
+
+def compare_runs(runner: Runner, meta: Mapping[str, Any]) -> bool:
+    """Log how a resumed training differs in shape from the one that saved the checkpoint, and correct its iteration.
+
+    Args:
+        runner: a runner whose loop has the checkpoint's epoch and iteration. An epoch-based loop counts its iterations
+            in epochs of the present length from here on.
+        meta: the checkpoint's ``meta``.
+
+    Returns:
+        Whether an epoch has as many iterations as before.
+    """
+    loop, now = runner.train_loop, shape_of_run(runner)
+    before = {key: meta.get(key, now[key]) for key in now}
+    if before != now:
+        warn(
+            f'the checkpoint was saved with {before["processes"]} x {before["batch_size"]} images per iteration '
+            f'(processes x batch size), and now it is {now["processes"]} x {now["batch_size"]}: rate and schedule stay '
+            "the config's (--auto-scale-lr scales the rate)"
+        )
+    is_over = loop.iter >= loop.max_iters
+    if isinstance(loop, EpochBasedTrainLoop):
+        is_over = loop.epoch >= loop.max_epochs
+        expected = loop.epoch * len(runner.train_dataloader)
+        if loop.epoch and loop.iter != expected:
+            warn(
+                f'iteration {loop.iter} of the checkpoint is not {loop.epoch} epochs of {len(runner.train_dataloader)} '
+                f'iterations: counting goes on from {expected}'
+            )
+            loop._iter = expected
+            return False
+    if is_over:
+        what = 'max_epochs' if isinstance(loop, EpochBasedTrainLoop) else 'max_iters'
+        warn(f'the checkpoint has reached train_cfg.{what}={getattr(loop, what)}: nothing is left to train')
+    return True
