@@ -1,33 +1,28 @@
-"""Configs as the command-line tools read them: the file, then the user's ``key=value`` options, every key checked.
-
-mmengine takes any key that an option names, so a typing error would train with the old value and say nothing.
-"""
+"""Configs as all tools read them: the file, then the user's ``key=value`` options, then what it leaves out."""
 
 from __future__ import annotations
 
-import difflib
-import inspect
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
-from pathlib import Path, PurePosixPath
+import traceback
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.registry import Registry
-from mmengine.runner import Runner
-from torch.utils.data import DataLoader
+from mmengine.config import Config
+from mmengine.config import config as reader
 
+from mlp_dense.engine.completion import complete
+from mlp_dense.engine.data_roots import flatten, follow_data_root
+from mlp_dense.engine.options import apply_option, parse_value
+from mlp_dense.engine.registered import name_classes
 from mlp_dense.errors import UserError
 
-READ_HERE = ('data_root', 'tta_model', 'tta_pipeline')
-"""The top-level keys that this package reads. mmengine reads the arguments of its Runner, and all others are variables
-of the config file, copied into other keys when it is read.
-"""
+__all__ = ['apply_option', 'flatten', 'load_config', 'parse_value']
 
 
 def load_config(path: str, options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None) -> Config:
     """Read a config and apply the user's options to it in the order given.
+
+    Classes that stand for names (a config with lazy imports) become those names, and missing colours are made up.
 
     Args:
         path: a config file.
@@ -37,196 +32,49 @@ def load_config(path: str, options: Mapping[str, Any] | Iterable[tuple[str, Any]
         UserError: the file cannot be read, or an option would have no effect.
     """
     if not Path(path).is_file():
-        raise UserError(f"config {path} does not exist; the project's own are in configs/")
+        fault = 'is a folder' if Path(path).is_dir() else 'does not exist'
+        raise UserError(f"config {path} {fault}; name a file, the project's own are in configs/")
     try:
-        cfg = Config.fromfile(path)
-    except ModuleNotFoundError as error:
-        raise UserError(f'config {path} needs a package that is not installed: {error}; run make setup') from error
-    except (SyntaxError, OSError, KeyError) as error:
-        raise UserError(f'config {path} cannot be read: {" ".join(str(error).split())}') from error
+        cfg = _read(path)
+        name_classes(cfg)
+    except ImportError as error:
+        reason = error.__cause__ or error
+        remedy = 'run make setup' if str(reason).endswith(("'mmdet'", "'mmseg'")) else 'add its folder to PYTHONPATH'
+        fault = 'needs a module that cannot be imported'
+        raise UserError(f'config {path} {fault}: {_in_a_line(reason)} ({_place(error, path)}); {remedy}') from error
+    follow_data_root(cfg, path)
     for key, value in dict(options or ()).items():
         apply_option(cfg, key, value)
+    complete(cfg)
     return cfg
 
 
-def apply_option(cfg: Config, key: str, value: Any) -> None:
-    """Set one key of a config.
-
-    Args:
-        cfg: the config, which is changed.
-        key: a full key that exists in the config or is an argument of the class that its place names; any other with
-            ``+`` before it. ``data_root`` moves every dataset and annotation file to another folder.
-        value: the new value. A string is read as on the command line, by :func:`parse_value`.
-
-    Raises:
-        UserError: nothing reads this key, or the value is of another kind than the present one.
-    """
-    path = key.removeprefix('+')
-    old = find_present(cfg, path, known=key == path)
-    if isinstance(value, str):
-        try:
-            value = parse_value(value, old)
-        except ValueError as error:
-            raise UserError(f'option {key}={value}: {error}') from error
-    _check_kind(cfg, path, old, value)
-    if path == 'data_root' and old is not None:
-        set_data_root(cfg, str(value))
-        return
-    node: Any = cfg
-    for name in path.split('.')[:-1]:
-        if not isinstance(node, list) and node.get(name) is None:
-            node[name] = ConfigDict()  # mmengine does not merge into None
-        node = node[int(name) if isinstance(node, list) else name]
-    cfg.merge_from_dict({path: value})
+def _read(path: str) -> Config:
+    try:
+        return Config.fromfile(path)
+    except ImportError:
+        raise
+    except Exception as error:  # a config is a program, which may raise anything
+        kind = '' if isinstance(error, (SyntaxError, OSError)) else f'{type(error).__name__}: '
+        fault = f'cannot be read: {kind}{_in_a_line(error)}'
+        raise UserError(f'config {path} {fault} ({_place(error, path)})') from error
 
 
-def parse_value(text: str, old: Any = None) -> Any:
-    """Read what an option's text stands for: a number, true, false, None, a list, a tuple, or the text as it is.
-
-    Args:
-        text: ``[a,b]`` is a list and ``(a,b)`` a tuple. Commas without brackets make a list only where the old value is
-            a list or tuple, and of numbers also where it is no text: paths may hold commas and spaces.
-        old: the value in the config.
-
-    Raises:
-        ValueError: the text begins with a bracket that is not closed.
-    """
-    if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"':
-        text = text[1:-1]
-    make = {'[]': list, '()': tuple}.get(text[:1] + text[-1:])
-    if make and (parts := _split(text[1:-1])) is not None:
-        return make(parse_value(part) for part in parts)
-    parts = _split(text)
-    if parts is None and text[0] in '[(':
-        raise ValueError('the brackets do not match')
-    if parts and ',' in text and not isinstance(old, str):
-        values = [parse_value(part) for part in parts]
-        if isinstance(old, (list, tuple)) or not any(isinstance(value, str) for value in values):
-            return values
-    return DictAction._parse_int_float_bool(text)
+def _in_a_line(error: BaseException) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return ' '.join(text.split()) or type(error).__name__
 
 
-def _split(text: str) -> list[str] | None:
-    """Split a text at the commas outside of brackets; None if its brackets do not match."""
-    parts, depth = [''], 0
-    for char in text:
-        depth += (char in '[(') - (char in '])')
-        if depth < 0:
-            return None
-        if char == ',' and not depth:
-            parts.append('')
-        else:
-            parts[-1] += char
-    parts = [part.strip() for part in parts]
-    return None if depth else parts if parts[-1] else parts[:-1]  # without what follows a comma at the end
-
-
-def find_present(cfg: Config, key: str, known: bool = True) -> Any:
-    """Find the value at a full key; None if there is none yet, or one is None on the way.
-
-    Raises:
-        UserError: no value can stand there or, with ``known``, nothing reads this key.
-    """
-    names = key.split('.')
-    node: Any = dict(cfg.items())
-    for depth, name in enumerate(names):
-        place = '.'.join(names[:depth])
-        if node is None:
-            return None
-        if isinstance(node, list) and name.isdigit() and int(name) < len(node):
-            node = node[int(name)]
-        elif not isinstance(node, Mapping) or (known and name not in _readable(cfg, place, node)):
-            raise UserError(f'option {key}: {_explain(cfg, place, node, names[depth:])}')
-        else:
-            node = node.get(name)
-    return node
-
-
-def _explain(cfg: Config, place: str, node: Any, rest: Sequence[str]) -> str:
-    """Say why nothing can be set at ``rest`` of ``node``, and which keys the user may have meant."""
-    if isinstance(node, list):
-        return f'{place} is a list with the indices 0 to {len(node) - 1}, not {rest[0]}'
-    if not isinstance(node, Mapping):
-        return f'{place} is {node!r} and has no keys'
-    fault, near = f'nothing reads {rest[0]} in {place or "the config"}', _readable(cfg, place, node)
-    if rest[0] in node:
-        fault, near = f'{rest[0]} is a variable of the config file, copied into other keys when that is read', []
-    before, readable = [place] * bool(place), _readable(cfg, '', {})
-    key = '.'.join([*before, *rest])
-    paths = [path for path, _ in flatten({name: value for name, value in cfg.items() if name in readable})]
-    meant = (
-        [path for path in paths if path.endswith(f'.{key}')]
-        or ['.'.join([*before, name, *rest[1:]]) for name in difflib.get_close_matches(rest[0], near, 1)]
-        or [path for path in paths if path.endswith(f'.{rest[-1]}')]
-        or difflib.get_close_matches(key, paths, 1)
-    )
-    hint = f'; did you mean {" or ".join(meant[:3])}?' if meant else ''
-    return f'{fault}{hint} (with + before the key it is set all the same)'
-
-
-def flatten(node: Any, place: str = '') -> Iterator[tuple[str, Any]]:
-    """Yield every full key of a nested config, such as ``param_scheduler.0.end``, with its value."""
-    pairs = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
-    for name, value in pairs:
-        path = f'{place}.{name}' if place else str(name)
-        yield path, value
-        yield from flatten(value, path)
-
-
-def _check_kind(cfg: Config, key: str, old: Any, new: Any) -> None:
-    """Raise UserError for a value of another kind than the present one."""
-    if isinstance(old, Mapping) and not isinstance(new, Mapping | None):
-        raise UserError(f'option {key}={new}: {key} is a group of keys in the config ({str(old)[:60]}...)')
-    if isinstance(old, (int, float)) and isinstance(new, str):
-        kind = 'true or false' if isinstance(old, bool) else 'a number'
-        raise UserError(f'option {key}={new}: {key} is {kind} in the config ({old})')
-    if key.rpartition('.')[2] == 'type' and isinstance(new, str) and _find_class(cfg, new) is None:
-        raise UserError(f'option {key}={new}: {cfg.get("default_scope")} knows nothing of this name')
-
-
-def _readable(cfg: Config, place: str, node: Mapping[str, Any]) -> list[str]:
-    """The keys of ``node``, which stands at ``place`` of the config, and the arguments of the class that it builds."""
-    if not place:
-        return sorted({*argument_names(Runner)} - {'cfg'} | {*READ_HERE} & {*cfg.keys()})
-    target = DataLoader if place.endswith('_dataloader') else _find_class(cfg, node.get('type'))
-    return sorted({*node, *(argument_names(target) if target is not None else ())})
-
-
-def argument_names(target: Any) -> Iterator[str]:
-    """Argument names of a function, or of a class's constructor and, where it passes ``**kwargs`` on, its parents'."""
-    makers = (
-        [vars(c)['__init__'] for c in target.__mro__ if '__init__' in vars(c)] if inspect.isclass(target) else [target]
-    )
-    for maker in makers:
-        arguments = inspect.signature(maker).parameters.values()
-        yield from (a.name for a in arguments if a.kind not in (a.VAR_POSITIONAL, a.VAR_KEYWORD) and a.name != 'self')
-        if all(a.kind != a.VAR_KEYWORD for a in arguments):
-            return
-
-
-def _find_class(cfg: Config, name: Any) -> Any:
-    """What a ``type`` stands for under the config's default scope; None if unknown."""
-    if not isinstance(name, str):
-        return name
-    registries = vars(import_module(f'{cfg.get("default_scope", "mmengine")}.registry')).values()
-    for registry in [value for value in registries if isinstance(value, Registry)]:
-        while registry is not None:
-            registry.import_from_location()
-            if name in registry.module_dict:
-                return registry.module_dict[name]
-            registry = registry.parent
-    return None
-
-
-def set_data_root(cfg: Config, root: str) -> None:
-    """Move the data roots and annotation files of all splits from ``cfg.data_root`` to another folder.
-
-    A plain option could not do it: the variable ``data_root`` was copied when the config was read.
-    """
-    old, moved = PurePosixPath(cfg.data_root), {}
-    for key, value in flatten(
-        {name: value for name, value in cfg.items() if re.search('_(dataloader|evaluator)$', name)}
-    ):
-        if isinstance(value, str) and PurePosixPath(value).is_relative_to(old):
-            moved[key] = str(PurePosixPath(root) / PurePosixPath(value).relative_to(old))
-    cfg.merge_from_dict({**moved, 'data_root': root})
+def _place(error: BaseException, path: str) -> str:
+    """Name the config file, among the base configs too, and the line at which reading it failed."""
+    file, line = str(Path(path).resolve()), None
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename == reader.__file__:
+            name = frame.f_locals.get('filename')
+            if name and Path(name).resolve() != Path(file):
+                file, line = str(Path(name).resolve()), None
+        elif frame.f_code.co_filename == file:
+            line = number
+    if isinstance(error, SyntaxError):
+        line = error.lineno
+    return file if line is None else f'{file}, line {line}'

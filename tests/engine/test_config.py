@@ -151,17 +151,6 @@ def test_a_path_with_spaces_and_commas_reaches_every_dataset():
     assert cfg.test_evaluator.ann_file == '2024/annotations/instances_val2017.json'
 
 
-def test_a_config_without_a_data_root_says_which_key_has_it(tmp_path):
-    path = tmp_path / 'own.py'
-    path.write_text(
-        "train_dataloader = dict(dataset=dict(type='BaseDataset', data_root='/a'))\ndefault_scope = 'mmengine'"
-    )
-    with pytest.raises(
-        UserError, match=r'nothing reads data_root in the config; did you mean train_dataloader.dataset.d'
-    ):
-        load_config(str(path), {'data_root': '/b'})
-
-
 def test_options_are_applied_in_the_order_typed():
     options = {'train_cfg.type': 'EpochBasedTrainLoop', 'train_cfg.max_epochs': 3}
     assert load_config(UPERNET, options).train_cfg.max_epochs == 3

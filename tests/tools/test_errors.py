@@ -117,11 +117,11 @@ def test_a_checkpoint_of_another_width_is_refused(checkpoint, shapes, tmp_path):
 
 
 def test_fine_tuning_may_change_the_head(checkpoint, shapes, tmp_path):
-    args = given('semfpn', shapes, **{'model.decode_head.num_classes': 12, 'train_cfg.max_iters': 1})
+    args = given('semfpn', shapes, **{'model.decode_head.channels': 32, 'train_cfg.max_iters': 1})
     flags = ('--work-dir', tmp_path, '--no-validate')
     done = run_tool('train', small_config('semfpn'), *flags, *args, f'load_from={checkpoint}')
     assert done.code == 0, done.tail
-    assert weights(tmp_path / 'iter_1.pth')['decode_head.conv_seg.weight'].shape[0] == 12
+    assert weights(tmp_path / 'iter_1.pth')['decode_head.conv_seg.weight'].shape[1] == 32
 
 
 def cut(path):

@@ -1,0 +1,57 @@
+"""Checks of the model's config: arguments of its backbone, and the weights of classes in its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config
+
+from mlp_dense.engine.checks.classes import class_count, heads
+from mlp_dense.engine.data_roots import flatten
+from mlp_dense.engine.registered import argument_names, find_class, is_a
+from mlp_dense.errors import UserError
+
+
+def check_model(cfg: Config) -> None:
+    """Check that the config has a model, which knows how to take pretrained weights and has a weight for each class.
+
+    Raises:
+        UserError: one of these is wrong.
+    """
+    model = cfg.get('model')
+    if not isinstance(model, Mapping):
+        raise UserError('the config has no model; name the config of an experiment, not a part such as a base')
+    backbone = model.get('backbone')
+    if model.get('pretrained') and isinstance(backbone, Mapping):
+        target = find_class(cfg, backbone.get('type'), 'MODELS')
+        if target is not None and 'pretrained' not in argument_names(target):
+            raise UserError(
+                f'model.pretrained is {model["pretrained"]!r}, which {backbone["type"]} does not take; set '
+                f'model.backbone.init_cfg=dict(type="Pretrained", checkpoint=FILE) and model.pretrained=None'
+            )
+    for key, head in heads(cfg):
+        _check_class_weights(cfg, key, head)
+
+
+def _check_class_weights(cfg: Config, key: str, head: Mapping[str, Any]) -> None:
+    """Raise UserError for class weights of a loss whose number is not that of its classes."""
+    number = class_count(cfg, head)
+    for place, loss in flatten(head, key):
+        weights = loss.get('class_weight') if isinstance(loss, Mapping) else None
+        if not isinstance(weights, (list, tuple)) or number is None:
+            continue
+        is_softmax = not loss.get('use_sigmoid', False)
+        # mmdet's softmax has a place for the background; so have the masked transformers of both libraries.
+        fitting = {number, number + 1} if is_softmax and _counts_background(cfg, head) else {number}
+        if is_softmax and head.get('out_channels') == 1:
+            fitting = {1, 2}
+        if len(weights) not in fitting:
+            expected = ' or '.join(map(str, sorted(fitting)))
+            raise UserError(
+                f'{place}.class_weight has {len(weights)} numbers; {key} needs {expected}, one for each class'
+            )
+
+
+def _counts_background(cfg: Config, head: Mapping[str, Any]) -> bool:
+    return cfg.get('default_scope') == 'mmdet' or is_a(cfg, head, 'MODELS', 'MaskFormerHead')

@@ -1,0 +1,53 @@
+"""What a config leaves out and all tools need alike: colours of classes, and settings that go together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from mlp_dense.datasets.palette import extend_palette
+from mlp_dense.engine.data_roots import flatten
+from mlp_dense.engine.metainfo import SPLITS, class_names, datasets, metainfo
+from mlp_dense.engine.registered import find_class
+
+
+def complete(cfg: Config) -> None:
+    """Make colours for classes that lack them, and drop settings that cannot go with others, in place."""
+    for _, dataset in datasets(cfg):
+        _fill_palette(cfg, dataset)
+    for split in SPLITS:
+        if isinstance(loader := cfg.get(f'{split}_dataloader'), Mapping):
+            cfg[f'{split}_dataloader'] = without_workers(loader) if loader.get('num_workers') == 0 else loader
+    for _, node in flatten(cfg.get('model')):
+        if isinstance(node, dict) and node.get('class_weight') is not None and _is_softmax_of_mmseg(cfg, node):
+            # mmseg's loss raises IndexError for both. With weights it leaves ignored pixels out of the mean anyway.
+            node.pop('avg_non_ignore', None)
+
+
+def without_workers(loader: Mapping[str, Any]) -> ConfigDict:
+    """Return a dataloader config that reads in the process itself, without what PyTorch then refuses."""
+    lost = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
+    return ConfigDict({name: value for name, value in loader.items() if name not in lost}, num_workers=0)
+
+
+def _is_softmax_of_mmseg(cfg: Config, loss: Mapping[str, Any]) -> bool:
+    is_softmax = not (loss.get('use_sigmoid') or loss.get('use_mask'))
+    return bool(is_softmax and loss.get('avg_non_ignore') and cfg.get('default_scope') == 'mmseg')
+
+
+def _fill_palette(cfg: Config, dataset: Any) -> None:
+    """Give a dataset of mmdet or mmseg as many colours as it has classes."""
+    names, meta = class_names(cfg, dataset), metainfo(cfg, dataset)
+    colors, is_set = meta.get('palette'), 'palette' in (dataset.get('metainfo') or {})
+    if cfg.get('default_scope') not in ('mmdet', 'mmseg') or names is None:
+        return
+    if isinstance(colors, str) or (colors and not isinstance(colors[0], (list, tuple))):  # such as 'random'
+        return
+    defined = getattr(find_class(cfg, dataset.get('type'), 'DATASETS'), 'METAINFO', {}).get('classes')
+    is_chosen_by_mmseg = cfg.default_scope == 'mmseg' and defined and not is_set  # the colours of the classes in use
+    enough = len(names) <= len(colors or ()) if cfg.default_scope == 'mmdet' else len(names) == len(colors or ())
+    if is_chosen_by_mmseg or (enough and isinstance(colors, list)):
+        return
+    dataset['metainfo'] = {**(dataset.get('metainfo') or {}), 'palette': extend_palette(colors or (), len(names))}
