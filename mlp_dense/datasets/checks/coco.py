@@ -152,10 +152,9 @@ def _image_findings(images: list[dict[str, Any]], file: str, derivable: bool) ->
         if os.path.isabs(name) or os.path.normpath(name).startswith('..'):
             message = f'file_name {name} of image id {id_!r} leaves the folder of the images; name files below it'
             yield Finding('warning', file, message, 'names that leave the folder')
-        for key in ('width', 'height'):
-            if derivable and not is_number(image.get(key), above=0):
-                message = f'image id {id_!r} ({name}) has no {key}; it is taken from the file'
-                yield Finding('warning', file, message, f'images without {key}')
+        if derivable and not all(is_number(image.get(key), above=0) for key in ('width', 'height')):
+            message = f'image id {id_!r} ({name}) has no width and height; they are taken from the image file'
+            yield Finding('warning', file, message, 'images without size')
 
 
 def is_number(value: Any, above: float = -math.inf) -> TypeGuard[float]:

@@ -49,4 +49,4 @@ def cap(findings: Iterable[Finding], limit: int = 10) -> Iterator[Finding]:
     for (level, kind), count in counts.items():
         if count > limit:
             file = last[level, kind].file
-            yield Finding(level, file, f'and {count - limit} more of this kind ({kind}), the last one here', kind)
+            yield Finding(level, file, f'and {count - limit} more of this kind: {kind}', kind)

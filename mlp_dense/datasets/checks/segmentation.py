@@ -12,7 +12,7 @@ from mmengine.fileio import list_dir_or_file, list_from_file
 from mlp_dense.datasets.checks.findings import Finding
 from mlp_dense.datasets.checks.images import Picture, is_known, picture_findings, read_picture
 from mlp_dense.datasets.checks.labels import Labels, label_findings, read_labels, set_findings
-from mlp_dense.datasets.checks.settings import SegmentationSettings, steps
+from mlp_dense.datasets.checks.settings import SegmentationSettings
 from mlp_dense.datasets.checks.walking import walk
 
 
@@ -26,7 +26,6 @@ def check_segmentation(
     """Yield what is wrong with a segmentation data set; see :func:`mlp_dense.datasets.checks.check_dataset`."""
     if not os.path.isdir(settings.images):
         return  # a missing folder is told by the check of paths
-    yield from _pipeline_findings(settings)
     names, findings = list_names(settings)
     yield from findings
     yield from _suffix_findings(settings, names)
@@ -100,20 +99,6 @@ def label_path(settings: SegmentationSettings, name: str) -> str | None:
 def _files(folder: str) -> list[str]:
     """List the files that mmseg sees in a folder and those below it; hidden ones are left out."""
     return list(list_dir_or_file(folder, list_dir=False, recursive=True))
-
-
-def _pipeline_findings(settings: SegmentationSettings) -> Iterator[Finding]:
-    for step in steps(settings.pipeline):
-        kind, value = str(step.get('type')), step.get('reduce_zero_label')
-        if kind.rpartition('.')[2].rstrip("'>") == 'LoadAnnotations' and value not in (
-            None,
-            settings.reduce_zero_label,
-        ):
-            message = (
-                f'reduce_zero_label is {settings.reduce_zero_label} in the data set and {value} in LoadAnnotations of '
-                f'its pipeline; set both to the same'
-            )
-            yield Finding('error', settings.labels or settings.images, message, 'reduce_zero_label')
 
 
 def _suffix_findings(settings: SegmentationSettings, names: list[str]) -> Iterator[Finding]:
