@@ -18,28 +18,26 @@ class TimmModel(PyramidMLP):
 
     Args:
         arch: a name from the family's table.
-        in_chans: 3; the families and their weights are made for colour images.
+        in_chans: channels of the images, from 1 up; the ``in_channels`` of our classes.
         img_size: edge, or two equal edges, of the images that the weights are trained on; 224 if None. It fixes the
             grids of mixers that are made for one; CycleMLP's are not, so there it changes nothing. Images of any size
             can be given in any case.
         options: further arguments of the family's class.
 
     Raises:
-        ValueError: ``in_chans`` is not 3, or ``img_size`` is not square.
+        ValueError: ``img_size`` is not square, or an argument of the family is out of range.
     """
 
     family: ClassVar[type[PyramidMLP]]
     """The class of :mod:`mlp_dense.backbones` behind the model."""
 
     def __init__(self, arch: str, in_chans: int = 3, img_size: int | Sequence[int] | None = None, **options: Any):
-        if in_chans != 3:
-            raise ValueError(f'in_chans must be 3, since the stems are made for colour images; got {in_chans}')
         if img_size is not None and isinstance(self, GridPyramidMLP):
             edges = {img_size} if isinstance(img_size, int) else set(img_size)
             if len(edges) != 1:
                 raise ValueError(f'img_size must be square, got {img_size}; images of any shape can be given to it')
             options['img_size'] = edges.pop()
-        super().__init__(arch, **options)
+        super().__init__(arch, in_channels=in_chans, **options)
         self.arch_name = f'{self.family.__name__}-{arch}'
         self.in_chans = in_chans
         self.feature_info: Any = [
@@ -48,10 +46,15 @@ class TimmModel(PyramidMLP):
         ]
 
     def load_pretrained(
-        self, checkpoint: str, prefix: str | None = None, resize_grid: bool = False, exact: bool = False
+        self,
+        checkpoint: str,
+        prefix: str | None = None,
+        resize_grid: bool = False,
+        exact: bool = False,
+        ema: bool = False,
     ) -> LoadReport:
         """Load a file like the family's class, but leave a head of other classes as initialised."""
-        return super().load_pretrained(str(checkpoint), prefix, resize_grid, exact)
+        return super().load_pretrained(str(checkpoint), prefix, resize_grid, exact, ema)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block's activations in the backward pass, or keep them."""
@@ -109,7 +112,7 @@ class TimmClassifier(TimmModel):
         self.head.to(self.norm.weight).train(self.training)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Turn ``(B, 3, H, W)`` images into the normalised map of the last stage, ``(B, H', W', num_features)``."""
+        """Turn ``(B, C, H, W)`` images into the normalised map of the last stage, ``(B, H', W', num_features)``."""
         *_, last = self.forward_stages(x)
         return self.norm(last)
 

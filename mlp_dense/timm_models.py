@@ -7,11 +7,13 @@ timm's own ``mixer_b16_224`` and the like keep their names, weights and fixed im
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from itertools import accumulate
 from operator import mul
 from typing import Any
 
+from mmengine.logging import print_log
 from timm.models import (
     build_model_with_cfg,
     generate_default_cfgs,
@@ -51,22 +53,34 @@ def default_cfg(family: type[PyramidMLP], arch: str) -> dict[str, Any]:
 def create(family: type[PyramidMLP], arch: str, pretrained: bool, **options: Any) -> TimmModel:
     """Build a model for timm's ``create_model``.
 
+    With ``pretrained``, ``pretrained_cfg_overlay=dict(file=FILE)`` names the file to load, and ``ema=True`` beside it
+    takes the moving average of the weights there; without it the weights themselves are taken.
+
     Raises:
         RuntimeError: ``pretrained`` without a file of the user's own.
-        ValueError: feature maps are asked for without ``features_only``.
+        ValueError: feature maps are asked for without ``features_only``, or ``ema`` without a file.
     """
     name, features_only = f'{family.paper.prefix}_{arch}', options.pop('features_only', False)
-    source = resolve_pretrained_cfg(name, options.get('pretrained_cfg'), options.get('pretrained_cfg_overlay'))
+    overlay = dict(options.pop('pretrained_cfg_overlay', None) or {})
+    ema = overlay.pop('ema', False)
+    source = resolve_pretrained_cfg(name, options.get('pretrained_cfg'), overlay)
     if pretrained and not (source.has_weights or source.state_dict):
         raise RuntimeError(why_no_weights(family, arch))
     if not features_only and ('out_indices' in options or options.get('fork_feat')):
         raise ValueError(f'{name}: feature maps need features_only=True')
+    if ema and not (pretrained and source.file):
+        raise ValueError(f'{name}: ema=True takes the average out of a file; give pretrained=True and file=FILE too')
     cls = CLASSES[family, TimmFeatures if features_only else TimmClassifier]
     head_options = ('num_classes', 'global_pool', 'drop_rate') if features_only else None
     # A file goes through our load_pretrained and not through timm's reader, which knows neither layouts nor prefixes.
-    options['pretrained_cfg_overlay'] = {**(options.get('pretrained_cfg_overlay') or {}), 'custom_load': True}
+    options['pretrained_cfg_overlay'] = {**overlay, 'custom_load': True}
     more = dict(arch=arch, pretrained_filter_fn=fit_head, kwargs_filter=head_options)
-    model = build_model_with_cfg(cls, name, pretrained, **more, **options)
+    is_ours = bool(source.state_dict or source.file)
+    model = build_model_with_cfg(cls, name, pretrained and not is_ours, **more, **options)
+    if pretrained and source.state_dict:
+        model.load_state_dict(fit_head(source.state_dict, model), strict=False)
+    elif pretrained and source.file:
+        model.load_pretrained(source.file, ema=ema)
     if features_only:
         head_keys = ('num_classes', 'classifier', 'global_pool')  # timm's extractors have no such entries
         cfg = {key: value for key, value in model.pretrained_cfg.items() if key not in head_keys}
@@ -75,12 +89,16 @@ def create(family: type[PyramidMLP], arch: str, pretrained: bool, **options: Any
 
 
 def fit_head(state: Mapping[str, Tensor], model: TimmModel) -> dict[str, Tensor]:
-    """Return the tensors of a user's state dict that ``model`` takes; a head of other classes is left out.
+    """Return the tensors of a user's state dict that ``model`` takes, and log the report.
+
+    A head of other classes is left out, and a stem for other channels adapted.
 
     Raises:
         CheckpointError: it is not a state dict of this model.
     """
-    return plan_load(model, with_own_names(model, state), 'the pretrained state dict', exact=False)[0]
+    loaded, report = plan_load(model, with_own_names(model, state), 'the pretrained state dict', exact=False)
+    print_log(f'{model.arch_name} from {report}', logger='current', level=logging.INFO)
+    return loaded
 
 
 def why_no_weights(family: type[PyramidMLP], arch: str) -> str:

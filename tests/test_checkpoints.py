@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 
 from families import FAMILIES
 from mlp_dense.checkpoints import CheckpointError, load_into, plan_load, read_checkpoint, unwrap, with_own_names
+from mlp_dense.checkpoints.report import summary
 from mlp_dense.errors import UserError
 
 CYCLE = FAMILIES[0]
@@ -80,8 +81,17 @@ def test_report_names_and_counts_everything_in_the_log(released, tmp_path):
     own = len(model.state_dict())
     assert f'{own - 8} tensors loaded' in line
     assert '8 left at their initial values (norm0.weight, norm0.bias, ' in line
-    assert f'{4 + sum(name.endswith("offset") for name in released)} dropped (' in line
-    assert 'head.bias' in line
+    assert '4 dropped (norm.weight, norm.bias, head.weight, head.bias)' in line
+    offsets = sum(name.endswith('offset') for name in released)
+    assert line.endswith(f'; {offsets} offset tensors left out, equal to the definition')
+    assert '.offset' not in line
+
+
+def test_long_lists_are_counted_by_pattern_and_many_patterns_by_part():
+    many = [f'decode_head.convs.{i}.weight' for i in range(9)]
+    assert summary(many[:8]) == ', '.join(many[:8])
+    assert summary([*many, 'norm.bias']) == '9 decode_head.convs.*.weight, 1 norm.bias'
+    assert summary([f'head{i}.{part}' for i in range(2) for part in 'abcdefghi']) == '18 head* tensors'
 
 
 def test_released_layout_loads_below_a_prefix(released):
@@ -187,7 +197,7 @@ def test_broken_files_are_one_clear_line(tmp_path):
 
 def test_unknown_keys_of_a_pretrained_init_cfg_are_refused():
     model = CYCLE.build(init_cfg={'type': 'Pretrained', 'checkpont': 'x.pth'})
-    with pytest.raises(ValueError, match=r"takes 'checkpoint', 'prefix' and 'resize_grid', got \['checkpont'\]"):
+    with pytest.raises(ValueError, match=r"takes 'checkpoint', 'prefix', 'resize_grid' and 'ema', got \['checkpont'\]"):
         model.init_weights()
 
 

@@ -225,7 +225,7 @@ def name_of_stem(model) -> str:
 @pytest.mark.parametrize(
     ('options', 'told'),
     [
-        ({'in_chans': 1}, 'in_chans must be 3.*got 1'),
+        ({'in_chans': 0}, 'in_channels must be a whole number from 1 up, got 0'),
         ({'img_size': (224, 112)}, r'img_size must be square, got \(224, 112\)'),
         ({'global_pool': 'max'}, "global_pool must be 'avg' or '', got 'max'"),
         ({'out_indices': (1,)}, 'vip_s7: feature maps need features_only=True'),

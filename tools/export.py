@@ -4,9 +4,9 @@ A segmentor gives logits at the image's size. A detector gives the raw maps of i
 without anchors and NMS; a two-stage one (Mask R-CNN) the maps of its neck and of its RPN, since what follows depends on
 the boxes found. --backbone gives the backbone's levels.
 
-The input is one float32 tensor, (batch, 3, height, width), already normalised: (pixel - mean) / std, pixels from 0 to
-255, sides padded to multiples of size_divisor. These figures, channel order, classes, strides and sizes stand in the
-file: as ONNX metadata, or as metadata.json in a .pt2.
+The input is one float32 tensor, (batch, channels, height, width), already normalised: (pixel - mean) / std, pixels from
+0 to 255, sides padded to multiples of size_divisor. These figures, channel order, classes, strides and sizes stand in
+the file: as ONNX metadata, or as metadata.json in a .pt2.
 
 Example:
     python tools/export.py configs/upernet_cyclemlp_b2_ade20k.py iter_160000.pth --size 512x512 --dynamic --verify
@@ -81,11 +81,11 @@ def check(data: bytes, part: Any, shapes: Sequence[tuple[int, ...]], path: Path)
             raise UserError(f'{path}: relative error {error:.1e} is above {TOLERANCE:g}; nothing was written')
 
 
-def shapes_to_check(size: tuple[int, int], args: argparse.Namespace) -> Iterator[tuple[int, ...]]:
-    """Yield ``(batch, 3, height, width)`` of every image that --verify draws for a file."""
-    yield from ((1, 3, height, width) for width, height in (args.size if args.dynamic else [size]))
+def shapes_to_check(size: tuple[int, int], channels: int, args: argparse.Namespace) -> Iterator[tuple[int, ...]]:
+    """Yield ``(batch, channels, height, width)`` of every image that --verify draws for a file."""
+    yield from ((1, channels, height, width) for width, height in (args.size if args.dynamic else [size]))
     if args.dynamic:
-        yield 2, 3, size[1] + 37, size[0] + 75
+        yield 2, channels, size[1] + 37, size[0] + 75
 
 
 def run(args: argparse.Namespace) -> int:
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         sizes = f'any from {part.smallest}x{part.smallest}' if args.dynamic else f'{size[0]}x{size[1]}'
         data = {'onnx': to_onnx, 'torch-export': to_torch_export}[args.format](program, part, sizes)
         if args.verify:
-            check(data, part, list(shapes_to_check(size, args)), path)
+            check(data, part, list(shapes_to_check(size, part.channels, args)), path)
         write_file(path, data)
         print(f'{path}: {len(data) / 1e6:.1f} MB, sizes {sizes}, outputs {", ".join(part.outputs)}')
     return 0

@@ -18,8 +18,18 @@ from torch.utils.checkpoint import checkpoint
 
 from mlp_dense.backbones._paper import Paper
 from mlp_dense.backbones._released import ReleasedModel
-from mlp_dense.backbones._stages import Arch, Stage, check_frozen, check_levels, drop_path_rates, find_arch, make_stages
-from mlp_dense.layers import MixerBlock, restride
+from mlp_dense.backbones._stages import (
+    Arch,
+    Stage,
+    check_channels,
+    check_frozen,
+    check_levels,
+    drop_path_rates,
+    find_arch,
+    make_stages,
+)
+from mlp_dense.errors import ArgumentError
+from mlp_dense.layers import COLOURS, MixerBlock, restride
 
 
 class PyramidMLP(ReleasedModel):
@@ -27,6 +37,8 @@ class PyramidMLP(ReleasedModel):
 
     Args:
         arch: a name from the family's table, or a dict with the keys of its entries.
+        in_channels: channels of the images, from 1 up. Files of weights for 3 channels are adapted to another number as
+            timm does it: summed for one, repeated and scaled for more.
         num_classes: classes of the head; without effect with ``fork_feat``.
         fork_feat: False returns logits ``(B, num_classes)``; True returns a tuple with one contiguous
             ``(B, C, H, W)`` map per entry of ``out_indices``, each normalised by its own LayerNorm.
@@ -42,8 +54,9 @@ class PyramidMLP(ReleasedModel):
             checkpoint holds them.
         norm_eval: keep BatchNorm layers in evaluation mode; without effect in families that have none.
         with_cp: recompute each block's activations in the backward pass instead of keeping them.
-        init_cfg: ``dict(type='Pretrained', checkpoint=FILE, prefix=None)`` loads a released or own checkpoint when the
-            runner initialises the weights; other types are mmengine's.
+        init_cfg: ``dict(type='Pretrained', checkpoint=FILE)`` loads a released or own checkpoint when the runner
+            initialises the weights, with ``prefix``, ``resize_grid`` and ``ema`` as :meth:`load_pretrained` takes them;
+            other types are mmengine's.
 
     Attributes:
         out_channels: channels of each returned map.
@@ -78,8 +91,10 @@ class PyramidMLP(ReleasedModel):
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
+        in_channels: int = COLOURS,
     ):
         super().__init__(init_cfg)
+        self.in_channels = check_channels(in_channels)
         entry = find_arch(type(self).__name__, self.archs, arch, self.strides)
         rates = drop_path_rates(drop_path_rate, sum(entry['depths']), self.constant_drop_path)
         self.stages = stages = make_stages(entry, self.strides, self.img_size, rates)
@@ -95,7 +110,7 @@ class PyramidMLP(ReleasedModel):
         self.out_channels = tuple(stages[index].dim for index in self.out_indices)
 
         self.patch_size = stages[0].step
-        self.patch_embed = self.make_embed(3, stages[0])
+        self.patch_embed = self.make_embed(in_channels, stages[0])
         self.network, self.stage_at = self._make_network(stages[: self.out_indices[-1] + 1])
         if fork_feat:
             for index in self.out_indices:
@@ -144,7 +159,7 @@ class PyramidMLP(ReleasedModel):
         return f'norm{self.stage_at[stage]}'
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Map an image ``(B, 3, H, W)`` to logits ``(B, num_classes)``, or with ``fork_feat`` to the tuple of levels.
+        """Map an image ``(B, C, H, W)`` to logits ``(B, num_classes)``, or with ``fork_feat`` to the tuple of levels.
 
         Levels have the memory format of the image: contiguous, or channels_last, which saves a copy.
         """
@@ -165,15 +180,20 @@ class PyramidMLP(ReleasedModel):
         return x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
     def forward_stages(self, x: Tensor) -> Iterator[Tensor]:
-        """Yield the ``(B, H, W, C)`` level of each stage of a ``(B, 3, H, W)`` image in turn, before any norm."""
+        """Yield the ``(B, H, W, C)`` level of each stage of a ``(B, C, H, W)`` image in turn, before any norm."""
         return self.run_stages(self.embed(x))
 
     def embed(self, x: Tensor) -> Tensor:
-        """Embed ``(B, 3, H, W) -> (B, H', W', C)``. Raises ValueError for another shape, or less than a patch."""
-        if x.dim() != 4 or x.shape[1] != 3:
-            raise ValueError(f'{self.arch_name} takes images (B, 3, H, W), got shape {tuple(x.shape)}')
+        """Embed ``(B, in_channels, H, W) -> (B, H', W', C)``.
+
+        Raises:
+            ValueError: another shape, or less than a patch.
+        """
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
+            expected = f'takes images (B, {self.in_channels}, H, W), as in_channels says'
+            raise ArgumentError(f'{self.arch_name} {expected}; got shape {tuple(x.shape)}')
         if min(x.shape[2:]) < self.patch_size:
-            raise ValueError(f'{self.arch_name}: an image of {tuple(x.shape[2:])} pixels is smaller than one patch')
+            raise ArgumentError(f'{self.arch_name}: an image of {tuple(x.shape[2:])} pixels is smaller than one patch')
         return self.patch_embed(x.permute(0, 2, 3, 1))
 
     def run_stages(self, x: Tensor) -> Iterator[Tensor]:

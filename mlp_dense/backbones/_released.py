@@ -12,7 +12,8 @@ from mmengine.model import BaseModule, update_init_info
 from torch import Tensor, nn
 
 from mlp_dense.checkpoints import CheckpointError, LoadReport, load_into
-from mlp_dense.layers import resample_weights
+from mlp_dense.errors import ArgumentError
+from mlp_dense.layers import adapt_channels, resample_weights
 
 
 class ReleasedModel(BaseModule):
@@ -25,6 +26,10 @@ class ReleasedModel(BaseModule):
     """The name for messages, e.g. ``CycleMLP-b2``."""
     network: nn.ModuleList
     """The stages and downsamplings that are built."""
+    in_channels: int
+    """The channels of the images."""
+    patch_embed: Any
+    """The stem, which reads the image."""
     is_init: bool  # BaseModule's: whether init_weights has run
     released_constants: ClassVar[tuple[str, ...]] = ()
     """The endings of released names that hold constants of the definition, which are not kept here."""
@@ -52,16 +57,33 @@ class ReleasedModel(BaseModule):
         optional = top in ('head', 'norm') or (top.startswith('norm') and top[4:].isdigit())
         return optional or (bool(self.released_constants) and name.endswith(self.released_constants))
 
+    @property
+    def stem_name(self) -> str:
+        """Return the name of the weight that reads the image."""
+        return f'patch_embed.{self.patch_embed.weight_name}'
+
+    def stem_channels(self, weight: Tensor) -> int | None:
+        """Return the channels of the images that a stem's weight is made for; None if it is no weight of this stem."""
+        built = self.get_parameter(self.stem_name)
+        each = built.shape[1] // self.in_channels
+        fits = weight.dim() == built.dim() and weight.shape[1] % each == 0
+        return weight.shape[1] // each if fits else None
+
+    def adapt_stem(self, weight: Tensor) -> Tensor:
+        """Adapt a stem's weight for images of three channels to this model's; see :func:`adapt_channels`."""
+        return adapt_channels(self.patch_embed, weight, self.in_channels)
+
     def init_weights(self) -> None:
         """Load the checkpoint of a ``Pretrained`` init_cfg strictly; other init_cfgs go to mmengine."""
         if not isinstance(self.init_cfg, dict) or self.init_cfg.get('type') != 'Pretrained':
             super().init_weights()
         elif not self.is_init:
             options = {key: value for key, value in self.init_cfg.items() if key != 'type'}
-            unknown = set(options) - {'checkpoint', 'prefix', 'resize_grid'}
+            unknown = set(options) - {'checkpoint', 'prefix', 'resize_grid', 'ema'}
             if unknown or 'checkpoint' not in options:
-                raise ValueError(
-                    f"a Pretrained init_cfg takes 'checkpoint', 'prefix' and 'resize_grid', got {sorted(options)}"
+                raise ArgumentError(
+                    f"a Pretrained init_cfg takes 'checkpoint', 'prefix', 'resize_grid' and 'ema', "
+                    f'got {sorted(options)}'
                 )
             self.load_pretrained(**options)
             if hasattr(self, '_params_init_info'):
@@ -69,22 +91,30 @@ class ReleasedModel(BaseModule):
             self.is_init = True
 
     def load_pretrained(
-        self, checkpoint: str, prefix: str | None = None, resize_grid: bool = False, exact: bool = True
+        self,
+        checkpoint: str,
+        prefix: str | None = None,
+        resize_grid: bool = False,
+        exact: bool = True,
+        ema: bool = False,
     ) -> LoadReport:
         """Load a released file or one of our own, log what became of every tensor, and return that report.
 
         Args:
             checkpoint: a file, or an address that mmengine's loader knows. The weights may be bare or under ``model``
-                or ``state_dict``.
+                or ``state_dict``. Those of a file for images of three channels are adapted to this model's.
             prefix: load the part below this prefix, e.g. ``'backbone.'`` of a whole detector.
             resize_grid: resample mixing weights that were made for another grid (another ``img_size``). Without it
                 such a file is refused.
             exact: False leaves a head of other classes as initialised.
+            ema: take the moving average of the weights, which many training scripts save beside the weights, as
+                ``model_ema``, say.
 
         Raises:
             CheckpointError: the file is missing, unreadable or not one of this model; nothing is loaded then.
         """
-        return load_into(self, checkpoint, prefix, exact, adapt=partial(self._fit_grid, checkpoint, resize_grid))
+        fit = partial(self._fit_grid, checkpoint, resize_grid)
+        return load_into(self, checkpoint, prefix, exact, adapt=fit, ema=ema)
 
     def _fit_grid(self, checkpoint: str, resize: bool, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Bring mixing weights to the grid of this model.

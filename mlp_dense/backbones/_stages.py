@@ -116,6 +116,13 @@ def check_levels(
     return indices, strides
 
 
+def check_channels(in_channels: int) -> int:
+    """Return the number of channels of the images. Raises ValueError unless it is a whole number from 1 up."""
+    if not isinstance(in_channels, int) or isinstance(in_channels, bool) or in_channels < 1:
+        raise ArgumentError(f'in_channels must be a whole number from 1 up, got {in_channels!r}')
+    return in_channels
+
+
 def check_frozen(frozen_stages: int, count: int) -> int:
     """Return the number of frozen stages. Raises ValueError unless it is from -1 to ``count``."""
     if not -1 <= frozen_stages <= count:

@@ -47,6 +47,8 @@ class MultiScaleEmbed(nn.Module):
     Section 3.3. ``fc`` sees the windows flattened channel first, kernel after kernel, so it is a sum of convolutions.
     """
 
+    weight_name = 'fc.weight'
+
     def __init__(self, in_channels: int, dim: int, kernels: Sequence[int], stride: int):
         super().__init__()
         self.kernels, self.stride = kernels, stride
@@ -55,13 +57,18 @@ class MultiScaleEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         bottom, right = -x.shape[1] % self.stride, -x.shape[2] % self.stride
         x = self.fit(x, bottom, right) if bottom or right else x
-        channels, image = x.shape[-1], x.permute(0, 3, 1, 2)
-        weights = self.fc.weight.split([k * k * channels for k in self.kernels], 1)
+        image = x.permute(0, 3, 1, 2)
         embedded = [
-            F.conv2d(image, weight.reshape(-1, channels, k, k), None, self.stride, (k - self.stride) // 2)
-            for k, weight in zip(self.kernels, weights, strict=True)
+            F.conv2d(image, kernel, None, self.stride, (kernel.shape[-1] - self.stride) // 2)
+            for kernel in self.as_convolutions(self.fc.weight)
         ]
         return sum(embedded[1:], embedded[0]).permute(0, 2, 3, 1) + self.fc.bias
+
+    def as_convolutions(self, weight: Tensor) -> Sequence[Tensor]:
+        """Bring a weight ``(dim, sum(k * k) * C_in)`` to one convolution ``(dim, C_in, k, k)`` for each kernel."""
+        channels = weight.shape[1] // sum(k * k for k in self.kernels)
+        parts = weight.split([k * k * channels for k in self.kernels], 1)
+        return [part.reshape(-1, channels, k, k) for k, part in zip(self.kernels, parts, strict=True)]
 
     def fit(self, x: Tensor, bottom: int, right: int) -> Tensor:
         """Complete the patches with so many rows and columns."""

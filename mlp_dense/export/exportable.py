@@ -57,10 +57,12 @@ def dense_head(model: Any) -> Any:
 
 @dataclass(frozen=True)
 class Exportable:
-    """A module that maps a normalised ``(B, 3, H, W)`` image to a tuple of tensors, and the notes for its users."""
+    """A module that maps a normalised ``(B, C, H, W)`` image to a tuple of tensors, and the notes for its users."""
 
     module: Outputs
     outputs: tuple[str, ...]
+    channels: int
+    """The channels of the image."""
     trained: int
     """The edge of the images that its mixers are made for, in pixels."""
     smallest: int
@@ -92,7 +94,8 @@ def load_exportable(cfg: Config, checkpoint: str, backbone_only: bool) -> Export
 
 def _exportable(model: Any, cfg: Config, dataset_meta: dict[str, Any]) -> Exportable:
     backbone = getattr(model, 'backbone', model)
-    notes = _preprocessing(cfg.model.get('data_preprocessor') or {})
+    channels = cfg.model.backbone.get('in_channels', 3)
+    notes = _preprocessing(cfg.model.get('data_preprocessor') or {}, channels)
     if dataset_meta.get('classes'):
         notes['classes'] = list(dataset_meta['classes'])
     if backbone is model:
@@ -109,7 +112,7 @@ def _exportable(model: Any, cfg: Config, dataset_meta: dict[str, Any]) -> Export
     trained = getattr(backbone, 'img_size', SMALLEST)
     # An overlapping window needs an axis as long as itself; a shorter one would take another way, which is not traced.
     smallest = trained if getattr(backbone, 'token_grid', '') == 'overlap' else SMALLEST
-    return Exportable(Outputs(model, compute), tuple(names), trained, smallest, notes)
+    return Exportable(Outputs(model, compute), tuple(names), channels, trained, smallest, notes)
 
 
 def _raw_names(model: Any) -> list[str]:
@@ -120,9 +123,11 @@ def _raw_names(model: Any) -> list[str]:
     return [*(f'feature{level}' for level in levels), *raw] if hasattr(model, 'rpn_head') else raw
 
 
-def _preprocessing(cfg: dict[str, Any]) -> dict[str, Any]:
-    channels = 'RGB' if cfg.get('bgr_to_rgb') else 'BGR'
-    mean, std = list(cfg.get('mean') or [0.0] * 3), list(cfg.get('std') or [1.0] * 3)
-    text = f'float32 (batch, 3, height, width), {channels}, (pixel - mean) / std with pixels from 0 to 255'
+def _preprocessing(cfg: dict[str, Any], count: int) -> dict[str, Any]:
+    colours = 'RGB' if cfg.get('bgr_to_rgb') else 'BGR'
+    channels = {1: 'grey', 3: colours}.get(count, f'{count} bands')
+    mean, std = list(cfg.get('mean') or [0.0] * count), list(cfg.get('std') or [1.0] * count)
+    values = ' with pixels from 0 to 255' if count == 3 else ''  # bands may be of any range
+    text = f'float32 (batch, {count}, height, width), {channels}, (pixel - mean) / std{values}'
     divisor = cfg.get('pad_size_divisor') or (cfg.get('test_cfg') or {}).get('size_divisor') or 1
     return {'input': text, 'channels': channels, 'mean': mean, 'std': std, 'size_divisor': divisor}

@@ -43,13 +43,13 @@ def trace(part: Exportable, size: Size, dynamic: bool) -> ExportedProgram:
         raise UserError(f'--size {size[1]}x{size[0]}: with --dynamic, sides from {part.smallest} pixels')
     try:
         with torch.no_grad():
-            part.module(torch.zeros(1, 3, *size))
+            part.module(torch.zeros(1, part.channels, *size))
     except ValueError as error:
         raise UserError(f'--size {size[1]}x{size[0]}: {error}') from error
     if not dynamic:
-        return torch.export.export(part.module, (torch.zeros(1, 3, *size),))
+        return torch.export.export(part.module, (torch.zeros(1, part.channels, *size),))
     # Its values are not computed, but sizes that are special (one window, whole windows) would be taken as given.
-    sample = torch.zeros(2, 3, 2 * part.trained + 43, 3 * part.trained + 51)
+    sample = torch.zeros(2, part.channels, 2 * part.trained + 43, 3 * part.trained + 51)
     shapes = (dict.fromkeys(AXES, Dim.DYNAMIC),)
     try:
         program = torch.export.export(
@@ -137,7 +137,7 @@ def verify(data: bytes, part: Exportable, shapes: Sequence[tuple[int, ...]]) -> 
 
     Args:
         data: the file's content.
-        shapes: ``(batch, 3, height, width)`` of each image.
+        shapes: ``(batch, channels, height, width)`` of each image.
 
     Yields:
         The largest relative error of an output, by Euclidean norm, for each shape.

@@ -38,7 +38,8 @@ def to_own_layout(state: Mapping[str, Tensor], config: str, source: str) -> tupl
     backbone = _build_backbone(config)
     prefix = BACKBONE if any(name.startswith(BACKBONE) for name in state) else ''
     renamed = with_own_names(backbone, part_below(state, source, prefix or None))
-    _, report = plan_load(backbone, renamed, source)
+    loaded, report = plan_load(backbone, renamed, source)
+    renamed |= {name: loaded[name] for name in report.adapted}
     constants = backbone.released_constants
     kept = {prefix + name: value for name, value in renamed.items() if not (constants and name.endswith(constants))}
     return kept | {name: value for name, value in state.items() if not name.startswith(prefix)}, report

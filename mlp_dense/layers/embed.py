@@ -1,14 +1,33 @@
-"""Stems and downsamplings: convolutions between channels-last maps."""
+"""Stems and downsamplings: convolutions between channels-last maps, and a stem's weight for other channels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
+
+COLOURS = 3
+"""The channels of the images that released weights are made for."""
+
+
+class Stem(Protocol):
+    """A stem whose weight can be adapted to images of other channels."""
+
+    weight_name: str
+    """The name of its weight in it."""
+
+    def as_convolutions(self, weight: Tensor) -> Sequence[Tensor]:
+        """Bring a weight of any number of channels to its convolutions, ``(C_out, C_in, k, k)`` each."""
 
 
 class ConvEmbed(nn.Module):
     """``(B, H, W, C_in) -> (B, H', W', C_out)``: one convolution without a norm, called ``proj``."""
+
+    weight_name = 'proj.weight'
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int = 0, bias: bool = True
@@ -20,6 +39,10 @@ class ConvEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()
+
+    def as_convolutions(self, weight: Tensor) -> Sequence[Tensor]:
+        """Return the weight, which is a convolution."""
+        return (weight,)
 
 
 class PatchEmbed(ConvEmbed):
@@ -35,3 +58,18 @@ class PatchEmbed(ConvEmbed):
     def forward(self, x: Tensor) -> Tensor:
         bottom, right = -x.shape[1] % self.patch, -x.shape[2] % self.patch
         return super().forward(F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x)
+
+
+def adapt_channels(stem: Stem, weight: Tensor, channels: int) -> Tensor:
+    """Adapt a stem's weight for images of three channels to another number of them, by the rule of timm.
+
+    For one channel the three are summed; for more they are repeated, and scaled to the same sum. So a grey image gives
+    what three equal channels gave, and bands that repeat red, green and blue give what these gave.
+
+    Args:
+        stem: the stem that has the weight.
+        weight: its weight for three channels.
+        channels: from 1 up.
+    """
+    adapted = [adapt_input_conv(channels, kernel) for kernel in stem.as_convolutions(weight)]
+    return adapted[0] if weight.dim() == 4 else torch.cat([kernel.flatten(1) for kernel in adapted], 1)

@@ -97,7 +97,7 @@ def config_stats(cfg: Config, size: tuple[int, int] | None = None) -> Stats:
         model = MODELS.build(cfg.model).eval()
     try:
         with Counter() as counter:
-            maps = model.backbone(_image(size))
+            maps = model.backbone(_image(size, cfg.model.backbone.get('in_channels', 3)))
             backbone = Cost(_parameters(model.backbone), counter.macs, counter.activations)
             _run_heads(model, model.neck(maps) if model.with_neck else maps)
     except ValueError as error:
@@ -127,8 +127,8 @@ def config_size(cfg: Config) -> tuple[int, int]:
     return height, width
 
 
-def _image(size: tuple[int, int]) -> Tensor:
-    return torch.empty(1, 3, *size, device='meta')
+def _image(size: tuple[int, int], channels: int = 3) -> Tensor:
+    return torch.empty(1, channels, *size, device='meta')
 
 
 def _parameters(model: nn.Module) -> int:

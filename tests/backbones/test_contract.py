@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from families import FAMILIES
+from mlp_dense.errors import UserError
 from mlp_dense.ops import prefer
 
 SIZES = [(64, 64), (32, 32), (33, 50), (96, 47), (35, 129)]
@@ -158,11 +159,14 @@ def test_save_and_reload(family, tmp_path):
         ({'fork_feat': True, 'out_indices': ()}, r'got \(\)'),
         ({'frozen_stages': 5}, 'frozen_stages must be from -1 to 4, got 5'),
         ({'drop_path_rate': 1.0}, r'drop_path_rate must be in \[0, 1\), got 1.0'),
+        ({'in_channels': 0}, 'in_channels must be a whole number from 1 up, got 0'),
+        ({'in_channels': 2.5}, 'in_channels must be a whole number from 1 up, got 2.5'),
     ],
 )
 def test_bad_arguments_are_named(family, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         family.build(**options)
+    assert isinstance(error.value, UserError) and '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize('shape', [(2, 1, 64, 64), (3, 64, 64), (2, 3, 64, 2)], ids=str)
