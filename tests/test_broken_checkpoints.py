@@ -32,6 +32,24 @@ def cut(part):
     return write
 
 
+def half_safetensors(path):
+    data = safetensors.torch.save({'w': torch.arange(64.0)})
+    path.write_bytes(data[: len(data) - 100])
+
+
+def flip(path, place):
+    """Turn over one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[place] ^= 4
+    path.write_bytes(data)
+
+
+def flipped(path):
+    weights = torch.arange(64.0)
+    torch.save({'state_dict': {'w': weights}}, path)
+    flip(path, path.read_bytes().index(weights.numpy().tobytes()) + 100)
+
+
 def state(value):
     return lambda path: torch.save({'state_dict': {'w': value}}, path)
 
@@ -63,6 +81,8 @@ BAD = {
     'one byte': ('x.pth', lambda path: path.write_bytes(b'\x80'), 'cannot be read'),
     'half': ('x.pth', cut(0.5), 'is not a complete PyTorch file'),
     'nearly all': ('x.pth', cut(0.99), 'is not a complete PyTorch file'),
+    'a bit turned over': ('x.pth', flipped, 'x/data/0 is damaged'),
+    'half a safetensors': ('x.safetensors', half_safetensors, 'is not complete'),
     'a folder': ('x.pth', lambda path: path.mkdir(), 'is no file'),
     'a folder.safetensors': ('x.safetensors', lambda path: path.mkdir(), 'is no file'),
     'safetensors with broken meta': ('x.safetensors', bad_meta('{"a": '), 'cannot be read'),
@@ -92,3 +112,30 @@ def test_weights_of_another_kind_are_refused(value, tmp_path):
     torch.save(content, tmp_path / 'x.pth')
     with pytest.raises(CheckpointError, match=r'1 tensors of another kind \(norm\.weight\)'):
         model.load_pretrained(str(tmp_path / 'x.pth'))
+
+
+@pytest.mark.parametrize('name', ['x.pth', 'x.npz'])
+def test_no_bit_turns_over_unseen(name, tmp_path):
+    """Wherever a bit turns over, the file is refused or gives what was saved."""
+    path, weights = tmp_path / name, {'w': torch.arange(16.0), 'v': torch.ones(3)}
+    (torch.save if name == 'x.pth' else lambda state, file: np.savez(file, **state))(weights, path)
+    whole, refused = path.read_bytes(), 0
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole)
+        flip(path, place)
+        try:
+            read = read_checkpoint(str(path))['state_dict']
+        except CheckpointError:
+            refused += 1
+        else:
+            assert read.keys() == weights.keys() and all(torch.equal(read[key], weights[key]) for key in weights)
+    assert refused > 10
+
+
+def test_a_file_without_checksums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({'w': torch.ones(3)}, tmp_path / 'x.pth')
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read_checkpoint(str(tmp_path / 'x.pth'))['state_dict']['w'], torch.ones(3))
