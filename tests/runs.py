@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -70,10 +71,16 @@ class Finished:
         assert self.output.splitlines()[-1] == errors[0], self.tail
         return errors[0]
 
+    @property
+    def log(self) -> str:
+        """The log file that the head of a training or test names; without a head, what was printed."""
+        place = re.search(r'^work dir  (.+) \(log in (\S+)\)$', self.output, re.MULTILINE)
+        return Path(ROOT, *place.groups(), f'{place[2]}.log').read_text() if place else self.output
+
     def metrics(self, split: str) -> dict[str, str]:
-        """The metrics in the last summary line of 'val' or 'test', as printed."""
+        """The metrics in the last summary line of 'val' or 'test', as logged."""
         assert self.code == 0, self.tail
-        line = next(line for line in reversed(self.output.splitlines()) if f'({split})' in line and 'data_time' in line)
+        line = next(line for line in reversed(self.log.splitlines()) if f'({split})' in line and 'data_time' in line)
         words = line.partition(']    ')[2].split()
         pairs = zip(words[::2], words[1::2], strict=True)
         return {name.rstrip(':'): value for name, value in pairs if name not in ('data_time:', 'time:')}

@@ -170,8 +170,8 @@ def test_real_config_trains_and_validates_on_generated_data(method, shapes, tmp_
     done = run_tool('train', path_of(method, 'b1'), '--work-dir', tmp_path, *options(settings))
     metrics = done.metrics('val')
     assert [name for name in METRICS[method] if name not in metrics] == []
-    losses = [float(loss) for loss in re.findall(r' loss: (\S+)', done.output)]
+    losses = [float(loss) for loss in re.findall(r' loss: (\S+)', done.log)]
     assert len(losses) == 2
     assert all(0 < loss < 100 for loss in losses)
-    assert re.search(r'\(val\) (\[1\])?\[1/1\]', done.output)
+    assert re.search(r'\(val\) (\[1\])?\[1/1\]', done.log)
     assert len(list(tmp_path.glob('*.pth'))) == 1

@@ -32,7 +32,11 @@ def start(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) ->
     :func:`mlp_dense.errors.user_errors`, which tells in one line what the user can mend, and then in ``run``.
     """
     try:
+        from mlp_dense.engine.quiet import quiet_libraries
         from mlp_dense.errors import user_errors
+
+        if getattr(args, 'log', '') != 'full':
+            quiet_libraries()
     except KeyboardInterrupt:
         sys.stderr.write('error: interrupted\n')
         return 130
@@ -82,6 +86,12 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that tools/train.py and tools/test.py have in common."""
     parser.add_argument('--work-dir', help='folder for logs and checkpoints; default work_dirs/<name of the config>')
+    parser.add_argument(
+        '--log',
+        choices=('short', 'full'),
+        default='short',
+        help='what the screen shows: a head, a bar and tables, or all that is in the log file (default: %(default)s)',
+    )
     add_config_options(parser)
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         write_pictures(cfg, args.show_dir)
     if args.tta:
         augment(cfg)
-    test(cfg, args.checkpoint)
+    test(cfg, args.checkpoint, full_log=args.log == 'full')
     return 0
 
 

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
     cfg = read_config(args)
     apply_arguments(cfg, args)
-    train(cfg)
+    train(cfg, full_log=args.log == 'full')
     return 0
 
 

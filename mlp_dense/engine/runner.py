@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from argparse import Namespace
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,30 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.device import get_device
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mlp_dense.checkpoints import load_into, read_checkpoint
+from mlp_dense.datasets.coco import complete_coco
 from mlp_dense.datasets.images import CheckedPipeline
-from mlp_dense.engine import hooks  # noqa: F401  for mmengine's registry
-from mlp_dense.engine.checks import check_data, check_init, innermost, latest_checkpoint
+from mlp_dense.engine import hooks
+from mlp_dense.engine.checks import check_data, check_init, check_length, check_training, innermost
 from mlp_dense.engine.config import load_config
-from mlp_dense.errors import UserError
+from mlp_dense.engine.console import RunConsole, on_screen
+from mlp_dense.engine.endings import one_line_endings
+from mlp_dense.engine.resume import (
+    check_state,
+    checkpoint_folder,
+    choose_start,
+    compare_runs,
+    keep_to_data,
+    shape_of_run,
+)
+from mlp_dense.engine.schedule import resume_schedules, schedules
+from mlp_dense.engine.watch import WatchHook
+from mlp_dense.errors import DISK_FULL, UserError
+from mlp_dense.folders import make_folder
 from mlp_dense.safe_files import check_file
 
 
@@ -42,6 +57,8 @@ def read_config(args: Namespace) -> Config:
     return cfg
 
 
+@one_line_endings()
+@on_screen
 def train(cfg: Config) -> None:
     """Train, with validation as the config says.
 
@@ -49,17 +66,20 @@ def train(cfg: Config) -> None:
         UserError: data, checkpoint or an image is missing or broken, before anything is written where possible.
     """
     check_data(cfg, 'train', 'val')
-    if cfg.get('resume') and not cfg.get('load_from'):
-        latest = latest_checkpoint(cfg.work_dir)
-        cfg.load_from, cfg.resume = latest and str(latest), latest is not None
+    check_training(cfg)
+    choose_start(cfg)
     if cfg.get('load_from'):
         check_file(cfg.load_from)
     check_init(cfg.model, 'model')
+    make_folder(cfg.work_dir, '--work-dir')
+    make_folder(checkpoint_folder(cfg), 'default_hooks.checkpoint.out_dir')
     runner = build_runner(cfg)
     runner.exact = bool(cfg.get('resume'))
     runner.train()
 
 
+@one_line_endings()
+@on_screen
 def test(cfg: Config, checkpoint: str) -> dict[str, float]:
     """Test a checkpoint and return the metrics.
 
@@ -68,6 +88,7 @@ def test(cfg: Config, checkpoint: str) -> dict[str, float]:
     """
     check_data(cfg, 'test')
     check_file(checkpoint)
+    make_folder(cfg.work_dir, '--work-dir')
     cfg.load_from, cfg.resume = checkpoint, False
     return build_runner(cfg).test()
 
@@ -78,6 +99,13 @@ class CheckedRunner(Runner):
     exact = True
     """Whether heads must fit too; False for fine-tuning, where the backbone alone must."""
 
+    def build_logger(self, *args: Any, **options: Any) -> MMLogger:
+        """Build mmengine's logger, whose file has everything and whose screen is the run's console."""
+        logger = super().build_logger(*args, **options)
+        if RunConsole.current is not None:
+            RunConsole.current.attach(logger)
+        return logger
+
     def load_checkpoint(self, filename: str, map_location: Any = 'cpu', **options: Any) -> dict[str, Any]:
         """Load a checkpoint into the model and return what else it holds, as mmengine's runner does.
 
@@ -85,25 +113,50 @@ class CheckedRunner(Runner):
             UserError: it cannot be read or does not fit.
         """
         content = read_checkpoint(filename)
+        if self._resume:
+            check_state(content, filename, self.cfg)
         self.call_hook('after_load_checkpoint', checkpoint=content)
         load_into(self.model, filename, exact=self.exact, content=content)
         self._has_loaded = True
-        keep_to_data(content, self.work_dir)
+        keep_to_data(content, filename, checkpoint_folder(self.cfg))
+        self.saved = {key: content.get(key) for key in ('meta', 'param_schedulers')}
         return content
 
     def resume(self, filename: str, *args: Any, **options: Any) -> None:
-        """Resume as mmengine's runner does. Raises UserError for a checkpoint without the state of a training."""
+        """Resume as mmengine's runner does, but under the schedule of the config.
+
+        Raises:
+            UserError: the checkpoint lacks the state of a training, or it is another training's.
+        """
+        starts = schedules(self)
         try:
-            super().resume(filename, *args, **options)
-        except KeyError as error:
-            if error.args[0] not in ('meta', 'epoch', 'iter', 'optimizer', 'param_schedulers', 'message_hub'):
+            super().resume(filename, *args, resume_param_scheduler=False, **options)
+        except ValueError as error:
+            if 'parameter group' not in str(error):
                 raise
-            lack = f'checkpoint {filename} holds weights only, no {error.args[0]}'
-            raise UserError(f'{lack}; to start from it set load_from') from error
+            raise UserError(
+                f'checkpoint {filename}: its optimizer is of other parameters than this config gives ({error}); resume '
+                'with the config of that training, or set load_from without --resume'
+            ) from error
+        is_same_length = compare_runs(self, self.saved['meta'])
+        resume_schedules(self, starts, self.saved['param_schedulers'], is_same_length)
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **options: Any) -> None:
+        """Save a checkpoint as mmengine's runner does. Raises UserError where the disk is full."""
+        options['meta'] = {**(options.get('meta') or {}), **shape_of_run(self)}
+        try:
+            super().save_checkpoint(out_dir, filename, *args, **options)
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            remedy = 'no space left on the disk; make room and go on with --resume'
+            raise UserError(f'checkpoint {Path(out_dir, filename)} cannot be written: {remedy}') from error
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
         """Build a dataloader as mmengine does. Raises UserError for a dataset without images."""
+        if isinstance(dataloader, Mapping):
+            complete_coco(*innermost(dataloader['dataset']))
         try:
             loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
         except ValueError as error:
@@ -112,21 +165,11 @@ class CheckedRunner(Runner):
             dataset = next(innermost(dataloader['dataset']))
             folders = ', '.join(dataset.get('data_prefix', {}).values())
             raise UserError(f'{dataset.get("data_root")} holds no image that can be used ({folders})') from error
+        check_length(loader)
         for dataset in innermost(loader.dataset):
             if isinstance(getattr(dataset, 'pipeline', None), Compose):
                 dataset.pipeline = CheckedPipeline(dataset.pipeline)
         return loader
-
-
-def keep_to_data(content: dict[str, Any], work_dir: str) -> None:
-    """Take out of a checkpoint what mmengine would act on when it resumes: Python code that it runs, and the paths of
-    best checkpoints, which it deletes with all that is below them once there is a better one.
-    """
-    (content.get('meta') or {}).pop('config', None)
-    runtime = (content.get('message_hub') or {}).get('runtime_info') or {}
-    for key in [key for key in runtime if key.startswith('best_ckpt')]:
-        name = Path(str(runtime[key])).name
-        runtime[key] = str(Path(work_dir, name)) if name.startswith('best_') else None
 
 
 def build_runner(cfg: Config) -> CheckedRunner:
@@ -134,7 +177,12 @@ def build_runner(cfg: Config) -> CheckedRunner:
     fit_to_packages(cfg)
     if get_device() == 'cpu':
         fit_to_cpu(cfg)
-    return CheckedRunner.from_cfg(cfg)
+    hooks.replace_visualization(cfg)
+    runner = CheckedRunner.from_cfg(cfg)
+    runner.register_hook(WatchHook(cfg.filename), priority='VERY_LOW')
+    if RunConsole.current is not None:
+        RunConsole.current.watch(runner)
+    return runner
 
 
 def fit_to_packages(cfg: Config) -> None:

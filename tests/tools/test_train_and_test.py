@@ -87,9 +87,9 @@ def test_flags_of_training(shapes, tmp_path):
     assert done.code == 0, done.tail
     assert 'mixed precision is off' in done.output  # no GPU in this test
     assert 'Scaling the original LR by 0.5' in done.output  # batch 4 for a rate meant for 8
-    assert '(val)' not in done.output
-    assert re.search(r'seed: 3\b', done.output)
-    assert re.search(r'deterministic: True', done.output)
+    assert '(val)' not in done.log
+    assert re.search(r'seed: 3\b', done.log)
+    assert re.search(r'deterministic: True', done.log)
 
 
 def test_predictions_and_pictures_of_a_segmentor(segmentor, shapes, tmp_path):
