@@ -74,20 +74,19 @@ def _is_tiff(path: str) -> bool:
 
 
 def open_picture(
-    path: str,
-    bands: Sequence[int] | None = None,
-    load: Load | None = None,
-    fit: Callable[[Size], Size] | None = None,
-) -> np.ndarray:
-    """Open an image as people are to see it: the pixels that the model gets, as (H, W, 3), RGB, uint8.
+    path: str, bands: Sequence[int] | None = None, load: Load | None = None, fit: Callable[[Size], Size] | None = None
+) -> tuple[np.ndarray, Size]:
+    """Open an image as people are to see it: the pixels that the model gets.
 
     Args:
         path: the image file.
         bands: as in :func:`to_rgb`; a dataset names them as ``metainfo.rgb_bands``.
         load: the loading step of the pipeline, see :func:`loading_step`. None: OpenCV, which turns a photo as its EXIF
             orientation says, or tifffile for TIFF.
-        fit: gives the (height, width) of the picture for that of the image, as :func:`canvas_size` does. None: the
-            same.
+        fit: gives the size of the picture for that of the image, as :func:`reduced_size` does. None: the same.
+
+    Returns:
+        The picture (height, width, 3), RGB, uint8, and the (height, width) of the image as it was loaded.
 
     Raises:
         ImageFileError: the file is missing, cannot be decoded or holds more than ``LARGEST`` pixels.
@@ -98,7 +97,8 @@ def open_picture(
 
         load = LoadImageFromFile(imdecode_backend='tifffile' if path.lower().endswith(TIFF) else 'cv2')
     image = read_image(path, load)
-    return to_rgb(image, bands, loads_bgr(load), fit and fit((image.shape[0], image.shape[1])))
+    size = (image.shape[0], image.shape[1])
+    return to_rgb(image, bands, loads_bgr(load), fit and fit(size)), size
 
 
 def read_image(path: str, load: Load) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,8 +18,8 @@ from mlp_dense.datasets.images import Size, loading_step, open_picture, reduced_
 from mlp_dense.engine.fonts import font_for, matplotlib_font
 
 
-def open_sample(path: str, dataset: Any, fit: Any = None) -> np.ndarray:
-    """Open an image of a dataset as :func:`mlp_dense.datasets.images.open_picture` does, in the dataset's bands."""
+def open_sample(path: str, dataset: Any, fit: Callable[[Size], Size]) -> tuple[np.ndarray, Size]:
+    """Open an image of a dataset as its pipeline does; see :func:`mlp_dense.datasets.images.open_picture`."""
     return open_picture(path, dataset.metainfo.get('rgb_bands'), loading_step(dataset), fit)
 
 
@@ -31,8 +31,8 @@ def draw_result(
     Returns:
         The image and the picture that the visualizer makes of it, each (height, width, 3) in RGB and of one height.
     """
-    image = open_sample(sample.img_path, dataset, reduced_size)
-    fitted = fit_sample(sample, sample.ori_shape[:2], (image.shape[0], image.shape[1]))
+    image, size = open_sample(sample.img_path, dataset, reduced_size)
+    fitted = fit_sample(sample, size, (image.shape[0], image.shape[1]))
     return image, draw_sample(visualizer, image, fitted, **options)
 
 

@@ -9,9 +9,12 @@ import mmcv
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from PIL import Image
 from rich.progress import track
 
+from mlp_dense.datasets.images import loading_step, loads_bgr, reduced_size, to_rgb
 from mlp_dense.engine.checks import check_data, innermost
+from mlp_dense.engine.pictures import draw_sample, fit_sample, result_names
 from mlp_dense.engine.runner import CheckedRunner
 from mlp_dense.errors import UserError
 from mlp_dense.report.drawing import make_visualizer
@@ -42,26 +45,28 @@ def browse(cfg: Config, split: str, number: int, out_dir: Path) -> int:
     init_default_scope(cfg.default_scope)
     dataset: Any = CheckedRunner.build_dataloader({**loader, 'num_workers': 0, 'persistent_workers': False}).dataset
     visualizer = make_visualizer(cfg, dataset)
-    is_bgr = cfg.model.get('data_preprocessor', {}).get('bgr_to_rgb', False)
+    datasets = list(innermost(dataset))
+    names, bands = result_names(datasets), datasets[0].metainfo.get('rgb_bands')
     count = min(number, len(dataset))
     for index in track(range(count), f'Drawing {split}'):
         item = dataset[index]
-        sample, image = item['data_samples'], _image(item['inputs'], dataset, is_bgr)
-        if 'gt_instances' in sample:  # mmdet's visualizer draws no box objects
-            sample.gt_instances.bboxes = sample.gt_instances.bboxes.tensor
-        if split != 'train':
-            image = mmcv.imresize(image, sample.ori_shape[1::-1])
-        path = out_dir / f'{index:05d}_{Path(sample.img_path).stem}.png'
-        visualizer.add_datasample(path.stem, image, sample, draw_pred=False, out_file=str(path))
+        sample, (image, is_bgr) = item['data_samples'], _image(item['inputs'], datasets[0])
+        # Annotations of val and test are in the size of the file.
+        size = image.shape[:2] if split == 'train' else sample.ori_shape[:2]
+        picture = to_rgb(image, bands, is_bgr, reduced_size(size))
+        fitted = fit_sample(sample, size, picture.shape[:2])
+        place = Path(names[sample.img_path])
+        path = out_dir / place.with_name(f'{index:05d}_{place.name}.png')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_sample(visualizer, picture, fitted, draw_pred=False)).save(path)
     return count
 
 
-def _image(inputs: Any, dataset: Any, is_bgr: bool) -> np.ndarray:
-    """Turn the model's input (C, H, W) into a picture (H, W, 3) in RGB; what the pipeline normalised is undone."""
-    image = inputs.permute(1, 2, 0).numpy()
-    for step in next(innermost(dataset)).pipeline.transforms:
+def _image(inputs: Any, dataset: Any) -> tuple[np.ndarray, bool]:
+    """Return the model's input (bands, H, W) as (H, W, bands), not normalised, and whether blue comes first."""
+    image, is_bgr = inputs.permute(1, 2, 0).numpy(), loads_bgr(loading_step(dataset))
+    for step in dataset.pipeline.transforms:
         if isinstance(step, mmcv.transforms.Normalize):
-            image = mmcv.imdenormalize(image.astype(np.float32), step.mean, step.std, to_bgr=False)
+            image = image * step.std + step.mean
             is_bgr = is_bgr and not step.to_rgb
-    image = image.clip(0, 255).round().astype(np.uint8)
-    return np.ascontiguousarray(image[..., ::-1] if is_bgr else image)
+    return image, is_bgr

@@ -14,6 +14,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement, InstanceData
 
+from mlp_dense.datasets.images import Size
 from mlp_dense.errors import UserError
 from mlp_dense.report.results import ClassRow, Results, percent, share
 
@@ -52,20 +53,40 @@ class DetectionResults(Results):
             f'Objects and boxes of score {score_thr:g} and more, in pairs of an IoU of {IOU:g} and more whatever their '
             f'class; the surest box chooses first. What finds no partner is paired with nothing.'
         )
-        results = self._read(file)
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
             self.truth = COCO(options['ann_file'])
+            self._keep_classes(options['ann_file'])
+            results = self._read(file)
             self.boxes = self.truth.loadRes(results) if results else COCO()
             self._match()
             self._judge(options)
 
+    def _keep_classes(self, file: str) -> None:
+        """Keep the objects of the model's classes, which are all that mmdet judges, and note the classes by their id.
+
+        Raises:
+            UserError: the annotation file is of other images than the test set.
+        """
+        missing = [id_ for id_ in self.ids if id_ not in self.truth.imgs]
+        if missing:
+            raise UserError(
+                f'test_evaluator.ann_file {file} lacks {len(missing)} of the {len(self.ids)} images of '
+                f'{self.dataset.ann_file}, such as id {missing[0]}; name the annotation file of the test set'
+            )
+        self.label = {id_: k for k, id_ in enumerate(self.truth.get_cat_ids(cat_names=self.classes))}
+        objects = self.truth.dataset.get('annotations', [])
+        self.truth.dataset['annotations'] = [object_ for object_ in objects if object_['category_id'] in self.label]
+        self.truth.createIndex()
+
     def _read(self, file: Path) -> list[dict[str, Any]]:
         """Read predictions in COCO's result format."""
-        if file.suffix != '.json':
+        if file.suffix != '.json' or not file.is_file():
             raise UserError(f'--predictions {file}: predictions of a detector are JSON; tools/test.py --out FILE.json')
         places = {'bbox', 'score', *(['segmentation'] if 'segm' in self.kinds else [])}
         try:
             results = json.loads(file.read_text(encoding='utf-8'))
+            if not isinstance(results, list):
+                raise TypeError('it is no list of results')
             ids = {(result['image_id'], result['category_id']) for result in results}
             lacking = {place for result in results for place in places - result.keys()}
         except (ValueError, TypeError, KeyError, AttributeError) as error:  # UnicodeDecodeError is a ValueError
@@ -73,8 +94,17 @@ class DetectionResults(Results):
         if lacking:
             reason = ', '.join(sorted(lacking))
             raise UserError(f'{file} is not in the result format of COCO ({reason}); make it with test.py --out')
-        if any(image not in self.ids or category not in self.dataset.cat2label for image, category in ids):
-            raise UserError(f'{file} holds predictions of other images or classes than {self.dataset.ann_file}')
+        images, known = {image for image, _ in ids} - {*self.ids}, {*self.label}
+        if images:
+            raise UserError(
+                f'{file} holds predictions of other images than {self.dataset.ann_file}, such as image_id '
+                f'{min(images, key=str)}; name the predictions of this test set'
+            )
+        if not known >= {category for _, category in ids}:
+            raise UserError(
+                f'{file} holds predictions of other classes than {self.dataset.ann_file}, such as category_id '
+                f'{min({category for _, category in ids} - known, key=str)}; name the predictions of this model'
+            )
         return results
 
     def _evaluate(self, kind: str, **params: Any) -> Any:
@@ -82,7 +112,7 @@ class DetectionResults(Results):
         from mmdet.datasets.api_wrappers import COCOeval
 
         judge = COCOeval(self.truth, self.boxes, kind)
-        params |= {'catIds': list(self.dataset.cat2label), 'imgIds': self.ids}
+        params |= {'catIds': list(self.label), 'imgIds': self.ids}
         vars(judge.params).update(params, areaRng=[[0, 1e10]], areaRngLbl=['all'])
         judge.evaluate()
         return judge
@@ -106,7 +136,7 @@ class DetectionResults(Results):
 
         The surest box chooses first, so a box that is not sure has taken no object from a sure one.
         """
-        label, nothing = self.dataset.cat2label, len(self.classes)
+        label, nothing = self.label, len(self.classes)
         for box, match, ignored in zip(image['dtIds'], image['dtMatches'][0], image['dtIgnore'][0], strict=True):
             if not ignored and self._is_sure(self.boxes.anns[box]):
                 truth = label[self.truth.anns[int(match)]['category_id']] if match else nothing
@@ -134,32 +164,29 @@ class DetectionResults(Results):
             class_aps.append(dict(zip(judge.params.catIds, precision.mean((0, 1)).filled(np.nan), strict=True)))
         self.columns = (*map(KINDS.__getitem__, self.kinds), 'Recall', 'Precision')
         self.rows = []
-        for category, k in self.dataset.cat2label.items():
+        for category, k in self.label.items():
             hits, objects, boxes = self.confusion[k, k], self.confusion[k].sum(), self.confusion[:, k].sum()
             figures = (*(percent(aps[category]) for aps in class_aps), share(hits, objects), share(hits, boxes))
             self.rows.append(ClassRow(self.classes[k], tuple(self.palette[k]), str(objects), figures))
 
-    def samples(self, index: int, size: tuple[int, int]) -> dict[str, BaseDataElement]:
+    def samples(self, index: int, old: Size, new: Size) -> dict[str, BaseDataElement]:
         image = self.ids[index]
         objects = [ann for ann in self.truth.imgToAnns[image] if not ann.get('iscrowd')]
         boxes = [box for box in self.boxes.imgToAnns[image] if self._is_sure(box)]
-        drawn = {'Truth': self._instances(objects, size), 'Prediction': self._instances(boxes, size)}
+        drawn = {'Truth': self._instances(objects, old, new), 'Prediction': self._instances(boxes, old, new)}
         drawn['Prediction'].scores = np.array([box['score'] for box in boxes])
         return {title: BaseDataElement(gt_instances=instances.to_tensor()) for title, instances in drawn.items()}
 
-    def _instances(self, annotations: list[dict[str, Any]], size: tuple[int, int]) -> InstanceData:
-        """Return annotations or results of an image as the visualizer takes them, in ``size`` (height, width)."""
-        corners, masks = np.zeros((len(annotations), 4), np.float32), np.zeros((len(annotations), *size), bool)
+    def _instances(self, annotations: list[dict[str, Any]], old: Size, new: Size) -> InstanceData:
+        """Return annotations or results of an image of size ``old`` as the visualizer takes them, in size ``new``."""
+        corners, masks = np.zeros((len(annotations), 4), np.float32), np.zeros((len(annotations), *new), bool)
+        factors = np.array([new[1] / old[1], new[0] / old[0]] * 2)
         for k, annotation in enumerate(annotations):
             left, top, width, height = annotation['bbox']
-            corners[k] = (
-                size[1]
-                / self.truth.imgs[annotation['image_id']]['width']
-                * np.array([left, top, left + width, top + height])
-            )
+            corners[k] = factors * np.array([left, top, left + width, top + height])
             if 'segm' in self.kinds:
-                masks[k] = cv2.resize(255 * self.truth.annToMask(annotation), size[::-1]) > 127
-        labels = np.array([self.dataset.cat2label[annotation['category_id']] for annotation in annotations], np.int64)
+                masks[k] = cv2.resize(255 * self.truth.annToMask(annotation), new[::-1]) > 127
+        labels = np.array([self.label[annotation['category_id']] for annotation in annotations], np.int64)
         instances = InstanceData(bboxes=corners, labels=labels)
         if 'segm' in self.kinds:
             instances.masks = masks

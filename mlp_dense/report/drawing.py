@@ -11,6 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import VISUALIZERS
 from PIL import Image
 
+from mlp_dense.datasets.images import Size
+
 SMALL, LARGE = 360, 640  # pixels of the longer side: where enlarging stops, and where shrinking does
 
 
@@ -21,15 +23,14 @@ def make_visualizer(cfg: Config, dataset: Any) -> Any:
     return visualizer
 
 
-def fitted(image: Image.Image) -> Image.Image:
-    """Bring a picture to the size that suits the page.
+def page_size(size: Size) -> Size:
+    """Return the (height, width) that suits the page for an image of ``size``.
 
     A small one is enlarged by a whole number, which keeps the edges of labels even.
     """
-    longer = max(image.size)
+    longer = max(size)
     scale = -(-SMALL // longer) if longer < SMALL else min(1.0, LARGE / longer)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def data_uri(picture: np.ndarray, lossless: bool = False) -> str:

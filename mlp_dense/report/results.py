@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement
-from PIL import Image
 
-from mlp_dense.report.drawing import fitted, make_visualizer
+from mlp_dense.datasets.images import Size
+from mlp_dense.engine.pictures import draw_sample, open_sample, result_names
+from mlp_dense.report.drawing import make_visualizer, page_size
 
 
 @dataclass(frozen=True)
@@ -52,27 +53,27 @@ class Results:
     scores: list[float]
     """The score of each image; nan where there is nothing to judge."""
     names: list[str]
-    """The file names of the images."""
+    """The file names of the images, with their sub-folders."""
 
     def __init__(self, cfg: Config, dataset: Any):
         self.dataset = dataset
         self.classes, self.palette = list(dataset.metainfo['classes']), dataset.metainfo['palette']
         self.visualizer = make_visualizer(cfg, dataset)
-        self.paths = [Path(dataset.get_data_info(index)['img_path']) for index in range(len(dataset))]
-        self.names = [path.name for path in self.paths]
+        results = result_names([dataset])
+        self.paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
+        self.results = [results[path] for path in self.paths]
+        self.names = [f'{name}{Path(path).suffix}' for name, path in zip(self.results, self.paths, strict=True)]
 
-    def samples(self, index: int, size: tuple[int, int]) -> dict[str, BaseDataElement]:
-        """Return title -> what to draw over an image that is brought to ``size`` (height, width): truth, prediction."""
+    def samples(self, index: int, old: Size, new: Size) -> dict[str, BaseDataElement]:
+        """Return title -> what to draw over an image that is brought from one size to another: truth, prediction."""
         raise NotImplementedError
 
     def pictures(self, index: int) -> dict[str, np.ndarray]:
         """Return title -> picture (H, W, 3) in RGB, all of one size, of one image: image, truth, prediction."""
-        with Image.open(self.paths[index]) as file:
-            image = np.asarray(fitted(file.convert('RGB')))
+        image, size = open_sample(self.paths[index], self.dataset, page_size)
         drawn = {'Image': image}
-        for title, sample in self.samples(index, (image.shape[0], image.shape[1])).items():
-            self.visualizer.add_datasample('', image, sample, draw_pred=False, **self.drawing)
-            drawn[title] = self.visualizer.get_image()
+        for title, sample in self.samples(index, size, (image.shape[0], image.shape[1])).items():
+            drawn[title] = draw_sample(self.visualizer, image, sample, draw_pred=False, **self.drawing)
         return drawn
 
 

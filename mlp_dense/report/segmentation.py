@@ -12,9 +12,10 @@ from mmengine.structures import BaseDataElement, PixelData
 from PIL import Image
 from rich.progress import track
 
-from mlp_dense.datasets.images import check_image
+from mlp_dense.datasets.images import Size, check_image
+from mlp_dense.engine.pictures import pick_nearest
 from mlp_dense.errors import UserError
-from mlp_dense.report.results import ClassRow, Results, percent
+from mlp_dense.report.results import ClassRow, Results, percent, share
 
 
 class SegmentationResults(Results):
@@ -38,6 +39,8 @@ class SegmentationResults(Results):
 
     def __init__(self, cfg: Config, dataset: Any, folder: Path):
         super().__init__(cfg, dataset)
+        if not folder.is_dir():
+            raise UserError(f'--predictions {folder}: those of a segmentor are a folder; tools/test.py --out FOLDER')
         self.folder, self.confusion_names = folder, self.classes
         evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
         self.ignore = evaluators[0].get('ignore_index', 255)
@@ -45,15 +48,15 @@ class SegmentationResults(Results):
         for index in track(range(len(dataset)), 'Judging predictions'):
             counts = self._count(index)
             self.confusion += counts
-            self.scores.append(100 * float(np.nanmean(_figures(counts)[0])))
+            self.scores.append(100 * _mean(_figures(counts)[0]))
         figures, pixels = _figures(self.confusion), self.confusion.sum()
         self.metrics = {
-            'mIoU': percent(np.nanmean(figures[0])),
-            'Mean recall': percent(np.nanmean(figures[1])),
-            'Pixel accuracy': percent(np.trace(self.confusion) / pixels),
+            'mIoU': percent(_mean(figures[0])),
+            'Mean recall': percent(_mean(figures[1])),
+            'Pixel accuracy': share(np.trace(self.confusion), pixels),
         }
         self.rows = [
-            ClassRow(name, tuple(color), f'{100 * part / pixels:.1f} %', tuple(map(percent, shares)))
+            ClassRow(name, tuple(color), f'{share(part, pixels) or 0:.1f} %', tuple(map(percent, shares)))
             for name, color, part, shares in zip(
                 self.classes, self.palette, self.confusion.sum(1), figures.T, strict=True
             )
@@ -71,10 +74,15 @@ class SegmentationResults(Results):
         truth, predicted = truth[judged], predicted[judged]
         if ((predicted < 0) | (predicted >= number)).any():
             raise UserError(f'{self._path(index)} has labels of other classes; name the predictions of this test set')
+        if (truth >= number).any():
+            raise UserError(
+                f'the truth of image {self.paths[index]} has label {truth.max()}, and there are {number} classes; '
+                f'mend it or name the value that does not count: test_evaluator.ignore_index'
+            )
         return np.bincount(number * truth + predicted, minlength=number**2).reshape(number, number)
 
     def _path(self, index: int) -> Path:
-        return self.folder / f'{self.paths[index].stem}.png'
+        return self.folder / f'{self.results[index]}.png'
 
     def _truth(self, index: int) -> np.ndarray:
         """Return (H, W) class indices."""
@@ -82,16 +90,18 @@ class SegmentationResults(Results):
 
     def _predicted(self, index: int) -> np.ndarray:
         """Return (H, W) class indices. Files count from 1 where 0 stands for no class in the data set."""
+        if not self._path(index).is_file():
+            raise UserError(f'--predictions {self.folder} lacks {self.results[index]}.png, the labels of an image')
         check_image(str(self._path(index)))
         with Image.open(self._path(index)) as file:
             return np.array(file).astype(np.int64) - bool(self.dataset.metainfo['reduce_zero_label'])
 
-    def samples(self, index: int, size: tuple[int, int]) -> dict[str, BaseDataElement]:
-        samples = {}
-        for title, labels in (('Truth', self._truth(index)), ('Prediction', self._predicted(index))):
-            label_map = Image.fromarray(labels.astype(np.int32)).resize(size[::-1], Image.Resampling.NEAREST)
-            samples[title] = BaseDataElement(gt_sem_seg=PixelData(data=torch.from_numpy(np.array(label_map))[None]))
-        return samples
+    def samples(self, index: int, old: Size, new: Size) -> dict[str, BaseDataElement]:
+        drawn = {'Truth': self._truth(index), 'Prediction': self._predicted(index)}
+        return {
+            title: BaseDataElement(gt_sem_seg=PixelData(data=pick_nearest(torch.from_numpy(labels)[None], new)))
+            for title, labels in drawn.items()
+        }
 
 
 def _figures(counts: np.ndarray) -> np.ndarray:
@@ -99,3 +109,9 @@ def _figures(counts: np.ndarray) -> np.ndarray:
     hits, truths, predictions = np.diag(counts), counts.sum(1), counts.sum(0)
     with np.errstate(invalid='ignore'):
         return hits / np.array([truths + predictions - hits, truths, predictions])
+
+
+def _mean(values: np.ndarray) -> float:
+    """Return the mean of the values that are no nan; nan if there are none."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float('nan')
