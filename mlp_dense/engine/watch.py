@@ -55,8 +55,8 @@ class WatchHook(Hook):
 
     def _check_metrics(self, runner: Runner, metrics: Mapping[str, Any] | None, split: str) -> None:
         numbers = {name: value for name, value in (metrics or {}).items() if isinstance(value, Real)}
-        undefined = [name for name, value in numbers.items() if math.isnan(value)]
-        # pycocotools gives -1 where there is nothing to find; for single sizes and classes that is ordinary.
+        # Single classes may well be missing. pycocotools gives -1 where there is nothing to find, as for a size of box.
+        undefined = [name for name, value in numbers.items() if math.isnan(value) and not name.endswith('_precision')]
         undefined += [name for name, value in numbers.items() if name.endswith('_mAP') and value == -1]
         if undefined:
             runner.logger.warning(

@@ -72,14 +72,18 @@ def make_shapes(
     manifest = {'format': FORMAT, 'train': train, 'val': val, 'size': [width, height], 'seed': seed}
     root, console = Path(root), Console(stderr=True)
     if is_ready(root, manifest, overwrite):
-        console.print(f'{root} already holds this data set; nothing to do', highlight=False, soft_wrap=True)
+        console.print(
+            f'{root} already holds this data set; nothing to do', highlight=False, soft_wrap=True, markup=False
+        )
         return
     try:
         write_all(root, manifest, console)
     except OSError as error:
         reason = f'{error.strerror or error}; free it or give another --root'
         raise UserError(f'cannot write {error.filename or root}: {reason}') from error
-    console.print(f'{root}: {train} training and {val} validation images', highlight=False, soft_wrap=True)
+    console.print(
+        f'{root}: {train} training and {val} validation images', highlight=False, soft_wrap=True, markup=False
+    )
 
 
 def check_arguments(train: int, val: int, width: int, height: int, seed: int) -> None:
