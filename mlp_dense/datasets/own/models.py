@@ -1,0 +1,97 @@
+"""The model part of a config that is written: which of the project's configs it starts from, and what it changes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.registry import MODELS
+
+import mlp_dense
+from mlp_dense.backbones._paper import families
+from mlp_dense.checkpoints import read_checkpoint
+from mlp_dense.errors import UserError
+
+PACKAGE = Path(mlp_dense.__file__).resolve().parent
+CONFIGS = PACKAGE.parent / 'configs'
+METHODS = {'seg': 'upernet', 'det': 'retinanet', 'instance': 'mask_rcnn'}
+DATA = {'seg': 'ade20k', 'det': 'coco', 'instance': 'coco'}
+HEADS = ('decode_head', 'auxiliary_head', 'bbox_head', 'rpn_head', 'roi_head', 'mask_head')
+SMALL = 'small'
+"""The arch that trains on a CPU: the small CycleMLP of ``configs/*_cyclemlp_shapes.py`` with light heads."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The config to start from and the keys of ``model`` that the arch needs beside it."""
+
+    base: Path
+    backbone: dict[str, Any]
+    in_channels: list[int] | None = None
+    """The channels of the backbone's maps; None if ``base`` has them."""
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    published: str = ''
+    """Where the authors publish weights of this arch; '' where they publish none."""
+
+
+def arch_names() -> list[str]:
+    """List ``small`` and every arch of the registered families, such as ``cyclemlp_b1``."""
+    return [SMALL, *(f'{family.paper.prefix}_{arch}' for family in families() for arch in family.archs)]
+
+
+def choose_model(task: str, arch: str) -> Model:
+    """Choose the config to start from.
+
+    Args:
+        task: 'seg' for UperNet, 'det' for RetinaNet, 'instance' for Mask R-CNN.
+        arch: one of :func:`arch_names`.
+
+    Raises:
+        UserError: no family has this arch, or the project's configs are not installed.
+    """
+    if not CONFIGS.is_dir():
+        raise UserError(f'{CONFIGS} does not exist; run this tool from a checkout of the project (pip install -e .)')
+    method = METHODS[task]
+    if arch == SMALL:
+        return Model(CONFIGS / f'{method}_cyclemlp_shapes.py', {})
+    known = {f'{family.paper.prefix}_{name}': (family, name) for family in families() for name in family.archs}
+    if arch not in known:
+        raise UserError(f'--arch {arch} is none of: {", ".join(arch_names())}')
+    family, name = known[arch]
+    published = family.paper.code if name in family.paper.weights else ''
+    path = CONFIGS / f'{method}_{arch}_{DATA[task]}.py'
+    if path.is_file():
+        return Model(path, {}, published=published)
+    backbone: dict[str, Any] = {'type': family.__name__, 'arch': name}
+    with torch.device('meta'):
+        strides = MODELS.build(dict(backbone, fork_feat=True)).out_strides
+        if task == 'det':  # maps of strides 8, 16 and 32 from the last stages, the finest no coarser than it must be
+            backbone['out_indices'] = (max([i for i in (0, 1) if strides[i] <= 8], default=1), 2, 3)
+        channels = list(MODELS.build(dict(backbone, fork_feat=True)).out_channels)
+    mean, std = (tuple(255 * value for value in values) for values in (family.paper.mean, family.paper.std))
+    return Model(CONFIGS / f'_base_/{method}_{DATA[task]}.py', backbone, channels, mean, std, published)
+
+
+def name_base(base: Path, config: Path) -> str:
+    """Return the Python expression with which a config names one of the project's configs.
+
+    Inside the checkout that is a relative path. Elsewhere it begins at the installed package, so that the config may be
+    moved, unless the package that is installed is not this checkout's.
+    """
+    if config.resolve().is_relative_to(PACKAGE.parent):
+        return repr(Path(os.path.relpath(base, config.resolve().parent)).as_posix())
+    return f'f\'{{__import__("mlp_dense").__path__[0]}}/../{base.relative_to(PACKAGE.parent).as_posix()}\''
+
+
+def is_whole_model(weights: str) -> bool:
+    """Tell whether a checkpoint holds a detector or segmentor, rather than a backbone alone.
+
+    Raises:
+        CheckpointError: the file is missing or no checkpoint.
+    """
+    names = read_checkpoint(weights)['state_dict']
+    return any(name.startswith('backbone.') for name in names) and any(name.split('.')[0] in HEADS for name in names)
