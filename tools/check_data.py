@@ -58,7 +58,7 @@ def sources(cfg: Config, splits: Sequence[str], advance: Any) -> Iterator[Iterat
 
 
 def by_file(source: Iterator[Finding], totals: Counter[str], groups: dict[str, list[Finding]]) -> None:
-    """Add findings to groups by their file, at most ten of a kind, and count them all by level, and by level and file."""
+    """Add findings to groups by their file, ten of a kind at most, and count all by level, and by level and file."""
     from mlp_dense.datasets.checks import cap
 
     def counted() -> Iterator[Finding]:

@@ -12,6 +12,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from mmengine.logging import print_log
@@ -95,7 +96,11 @@ def complete(content: dict[str, Any], file: str, settings: DetectionSettings | N
         _complete_annotation(annotation, images.get(annotation.get('image_id'), {}), derived)
     if derived:
         what = ', '.join(f'{key} ({count})' for key, count in derived.items())
-        print_log(f'{file}: derived in memory, as it lacks them: {what}', logger='current', level=logging.WARNING)
+        print_log(
+            f'{file}: missing or of no use there, and so derived in memory: {what}',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def _check(content: Mapping[str, Any], file: str, settings: DetectionSettings) -> None:
@@ -157,7 +162,9 @@ def measure(segmentation: Any, image: Mapping[str, Any]) -> tuple[list[float], f
 
     size = image['height'], image['width']
     if isinstance(segmentation, list):
-        segmentation = masks.merge(masks.frPyObjects(segmentation, *size))
-    elif isinstance(segmentation['counts'], list):
-        segmentation = masks.frPyObjects(segmentation, *size)
-    return masks.toBbox(segmentation).tolist(), float(masks.area(segmentation))
+        mask = masks.merge(masks.frPyObjects(segmentation, *size))
+        xs, ys = (sorted(chain.from_iterable(polygon[axis::2] for polygon in segmentation)) for axis in (0, 1))
+        return [float(xs[0]), float(ys[0]), float(xs[-1] - xs[0]), float(ys[-1] - ys[0])], float(masks.area(mask))
+    is_compressed = isinstance(segmentation['counts'], str)
+    mask = segmentation if is_compressed else masks.frPyObjects(segmentation, *size)
+    return masks.toBbox(mask).tolist(), float(masks.area(mask))

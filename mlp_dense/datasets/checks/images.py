@@ -51,22 +51,28 @@ def read_picture(path: str, decode: bool) -> Picture:
 
 
 def _read_head(path: str) -> Picture:
-    """Read sizes and orientation; without a size where neither Pillow nor tifffile knows the file."""
+    """Read sizes and orientation; without a size where Pillow or tifffile cannot tell it alone."""
+    is_tiff = path.lower().endswith(TIFF)
     try:
         with Image.open(path) as image:
+            if is_tiff and getattr(image, 'n_frames', 1) > 1:
+                return Picture()  # pages or bands, as who reads them sees it
             orientation = image.getexif().get(ORIENTATION, 1)
             size = image.size[::-1] if orientation in (5, 6, 7, 8) else image.size
             return Picture(size, image.size, orientation)
     except (OSError, ValueError, SyntaxError):  # as mlp_dense.datasets.images.size_of
-        if not path.lower().endswith(TIFF):
-            return Picture()
+        return _read_tiff_head(path) if is_tiff else Picture()
+
+
+def _read_tiff_head(path: str) -> Picture:
+    """Read the size of a TIFF file of a kind that Pillow does not know."""
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as file:
             page: Any = file.pages.first
             size = (page.imagewidth, page.imagelength)
-            return Picture(size, size)
+            return Picture(size, size) if len(file.pages) == 1 else Picture()
     except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError):
         return Picture()
 

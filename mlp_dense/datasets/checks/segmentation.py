@@ -35,7 +35,8 @@ def check_segmentation(
 
     def read(name: str) -> tuple[Picture, Labels | None]:
         path = label_of[name]
-        picture = read_picture(image_path(settings, name), thorough) if is_known(settings.img_suffix) else Picture()
+        image = image_path(settings, name)
+        picture = read_picture(image, thorough) if is_known(image) else Picture()
         return picture, read_labels(path) if path and is_known(path) else None
 
     values: Counter[int] = Counter()
@@ -110,11 +111,8 @@ def _suffix_findings(settings: SegmentationSettings, names: list[str]) -> Iterat
     unused: dict[str, list[str]] = {}
     for path in _files(settings.images):
         stem, suffix = os.path.splitext(path)
-        if (
-            suffix == os.path.splitext(settings.img_suffix)[1]
-            or not is_known(path)
-            or path.endswith(settings.img_suffix)
-        ):
+        is_used = path.endswith(settings.img_suffix) or settings.img_suffix.endswith(suffix)
+        if is_used or not is_known(path):
             continue
         if within == '.' or path.startswith(within + os.sep):
             continue  # labels beside or below the images
