@@ -1,16 +1,24 @@
-"""The interface of timm on the classes of :mod:`mlp_dense.backbones`; state dicts have the same names."""
+"""What timm's models have in common, on the classes of :mod:`mlp_dense.backbones`; state dicts have the same names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
-from timm.models import FeatureInfo
-from torch import Tensor, nn
+import torch
+from torch.func import functional_call
 
 from mlp_dense.backbones._grid_pyramid import GridPyramidMLP
 from mlp_dense.backbones._pyramid import PyramidMLP
+from mlp_dense.backbones._stages import Stage, check_edges
 from mlp_dense.checkpoints import LoadReport
+from mlp_dense.errors import ArgumentError
+
+try:
+    from timm.models._input import update_model_input_size
+except ImportError:  # timm of early 2026 and before keeps no such record
+    update_model_input_size = None
 
 
 class TimmModel(PyramidMLP):
@@ -22,6 +30,8 @@ class TimmModel(PyramidMLP):
         img_size: edge, or two equal edges, of the images that the weights are trained on; 224 if None. It fixes the
             grids of mixers that are made for one; CycleMLP's are not, so there it changes nothing. Images of any size
             can be given in any case.
+        device: where the parameters are made, such as ``'cuda'`` or ``'meta'``; PyTorch's default if None.
+        dtype: floating-point type of the parameters; PyTorch's default if None.
         options: further arguments of the family's class.
 
     Raises:
@@ -31,19 +41,31 @@ class TimmModel(PyramidMLP):
     family: ClassVar[type[PyramidMLP]]
     """The class of :mod:`mlp_dense.backbones` behind the model."""
 
-    def __init__(self, arch: str, in_chans: int = 3, img_size: int | Sequence[int] | None = None, **options: Any):
-        if img_size is not None and isinstance(self, GridPyramidMLP):
-            edges = {img_size} if isinstance(img_size, int) else set(img_size)
-            if len(edges) != 1:
-                raise ValueError(f'img_size must be square, got {img_size}; images of any shape can be given to it')
-            options['img_size'] = edges.pop()
-        super().__init__(arch, in_channels=in_chans, **options)
+    def __init__(
+        self,
+        arch: str,
+        in_chans: int = 3,
+        img_size: int | Sequence[int] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **options: Any,
+    ):
+        if img_size is not None and check_edges(img_size) and isinstance(self, GridPyramidMLP):
+            options['img_size'] = self.check_square(img_size)
+        with nullcontext() if device is None else torch.device(device):
+            super().__init__(arch, in_channels=in_chans, **options)
+        self.to(dtype)
         self.arch_name = f'{self.family.__name__}-{arch}'
         self.in_chans = in_chans
         self.feature_info: Any = [
             dict(num_chs=stage.dim, reduction=stage.stride, module=f'network.{at}')
-            for stage, at in zip(self.stages, self.stage_at, strict=False)  # the stages that are built
+            for stage, at in zip(self.built_stages, self.stage_at, strict=True)
         ]
+
+    @property
+    def built_stages(self) -> list[Stage]:
+        """List the stages that are built."""
+        return self.stages[: len(self.stage_at)]
 
     def load_pretrained(
         self,
@@ -55,6 +77,43 @@ class TimmModel(PyramidMLP):
     ) -> LoadReport:
         """Load a file like the family's class, but leave a head of other classes as initialised."""
         return super().load_pretrained(str(checkpoint), prefix, resize_grid, exact, ema)
+
+    def set_input_size(
+        self, img_size: int | Sequence[int] | None = None, patch_size: int | Sequence[int] | None = None
+    ) -> None:
+        """Make the model one for images of another size, as ``img_size`` makes a new one; ``default_cfg`` says so.
+
+        Mixing weights that are made for a grid are resampled, as ``resize_grid`` does when a file is loaded; an
+        optimizer has to be made anew for these. All other parameters stay as they are: all of CycleMLP's.
+
+        Args:
+            img_size: edge, or height and width, in pixels, from a patch up; None changes nothing. Mixers that are made
+                for a grid need a square.
+            patch_size: None or that of the model, since it cannot be changed.
+
+        Raises:
+            ValueError: another patch, a size that is none, or weights that cannot be brought to the grid of this size.
+        """
+        patch = self.patch_size
+        if patch_size is not None and check_edges(patch_size, name='patch_size') != (patch, patch):
+            raise ArgumentError(f'{self.arch_name} has patches of {patch} pixels, got patch_size={patch_size}')
+        if img_size is None:
+            return
+        size = check_edges(img_size, patch)
+        if isinstance(self, GridPyramidMLP):
+            self.set_img_size(self.check_square(size))
+        if update_model_input_size is not None:
+            update_model_input_size(self, size)
+        if hasattr(self, 'default_cfg'):  # create_model gives it
+            cfg = {'input_size': (self.in_chans, *size), 'pool_size': self._cells(size)}
+            self.default_cfg = self.pretrained_cfg = {**self.default_cfg, **cfg}
+
+    def _cells(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Count rows and columns of the last stage's map for an image of this size."""
+        stem = {name: value.to('meta') for name, value in self.patch_embed.state_dict().items()}
+        image = next(iter(stem.values())).new_empty(1, *size, self.in_chans)
+        step = self.built_stages[-1].stride // self.patch_size
+        return tuple(-(-edge // step) for edge in functional_call(self.patch_embed, stem, image).shape[1:3])
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block's activations in the backward pass, or keep them."""
@@ -69,103 +128,3 @@ class TimmModel(PyramidMLP):
         block = r'^network\.(\d+)\.(\d+)'
         blocks = r'^network\.(\d+)' if coarse else [(block, None), (r'^network\.(\d+)', (0,)), ('^norm', (99999,))]
         return dict(stem='^patch_embed', blocks=blocks)
-
-
-class TimmClassifier(TimmModel):
-    """A classifier; takes the arguments of :class:`TimmModel`, too.
-
-    Args:
-        num_classes: 0 for no head: features as wide as ``num_features``.
-        global_pool: ``'avg'``, or ``''`` to keep the map.
-        drop_rate: dropout before the head.
-
-    Raises:
-        ValueError: another ``global_pool``.
-    """
-
-    output_fmt = 'NHWC'
-    """The layout of forward_features, and of everything with ``global_pool=''``."""
-    head: Any
-    norm: Any
-
-    def __init__(
-        self, arch: str, num_classes: int = 1000, global_pool: str = 'avg', drop_rate: float = 0.0, **options: Any
-    ):
-        super().__init__(arch, num_classes=max(num_classes, 1), **options)
-        self.num_features = self.head_hidden_size = self.head.in_features
-        self.head_drop = nn.Dropout(drop_rate)
-        self.num_classes, self.global_pool = num_classes, check_pool(global_pool)
-        if not num_classes:
-            self.head = nn.Identity()
-
-    def get_classifier(self) -> nn.Module:
-        """Return the head: Linear, or Identity without classes."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head by one with fresh weights, or by none for 0 classes, and the pooling unless it is None."""
-        if global_pool is not None:
-            self.global_pool = check_pool(global_pool)
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        self.init_layer(self.head)
-        self.head.to(self.norm.weight).train(self.training)
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Turn ``(B, C, H, W)`` images into the normalised map of the last stage, ``(B, H', W', num_features)``."""
-        *_, last = self.forward_stages(x)
-        return self.norm(last)
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Turn forward_features' map into logits ``(B, num_classes)``, or ``pre_logits``: into what the head sees."""
-        x = self.head_drop(x.mean((1, 2)) if self.global_pool else x)
-        return x if pre_logits else self.head(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-
-class TimmFeatures(TimmModel):
-    """A feature extractor, ``features_only=True``: returns the ``(B, C, H, W)`` levels of the dense form as a list.
-
-    The lowest stride comes first. Each level has its LayerNorm; stages after the last level are not built. A
-    classifier's checkpoint loads too: its head and norm have no place here, and the levels' norms stay as they are.
-
-    Args:
-        out_indices: stages, from 0, negative ones from the end, in any order; or how many of the last ones. All by
-            default.
-
-    Raises:
-        ValueError: there is no such stage, or one is named twice.
-    """
-
-    output_fmt = 'NCHW'
-    num_classes = 0
-
-    def __init__(self, arch: str, out_indices: int | Sequence[int] | None = None, **options: Any):
-        count = len(self.archs[arch]['depths'])
-        wanted = range(-out_indices, 0) if isinstance(out_indices, int) else out_indices
-        indices = None if wanted is None else sorted(i + count if i < 0 else i for i in wanted)
-        super().__init__(arch, fork_feat=True, out_indices=indices, **options)
-        self.feature_info = FeatureInfo(self.feature_info, self.out_indices)
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load a state dict; ``strict`` forgives what a classifier and a dense model may lack of each other."""
-        if strict:
-            current = self.state_dict()
-            state_dict = {name: value for name, value in current.items() if self.is_optional_key(name)} | {
-                name: value
-                for name, value in self.from_released(state_dict).items()
-                if name in current or not self.is_optional_key(name)
-            }
-        return super().load_state_dict(state_dict, strict, assign)
-
-    def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]
-        return list(super().forward(x))
-
-
-def check_pool(global_pool: str) -> str:
-    """Return the name of a pooling if timm models of this project have it; else raise ValueError."""
-    if global_pool not in ('', 'avg'):
-        raise ValueError(f"global_pool must be 'avg' or '', got {global_pool!r}")
-    return global_pool

@@ -22,12 +22,16 @@ from timm.models import (
     register_model,
     resolve_pretrained_cfg,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlp_dense.backbones._paper import families
 from mlp_dense.backbones._pyramid import PyramidMLP
+from mlp_dense.backbones._stages import ascending, check_levels
 from mlp_dense.checkpoints import plan_load, with_own_names
-from mlp_dense.timm_classes import TimmClassifier, TimmFeatures, TimmModel
+from mlp_dense.errors import ArgumentError
+from mlp_dense.timm_classes import TimmModel
+from mlp_dense.timm_classifier import TimmClassifier
+from mlp_dense.timm_features import TimmFeatures
 
 
 def default_cfg(family: type[PyramidMLP], arch: str) -> dict[str, Any]:
@@ -50,15 +54,19 @@ def default_cfg(family: type[PyramidMLP], arch: str) -> dict[str, Any]:
     )
 
 
-def create(family: type[PyramidMLP], arch: str, pretrained: bool, **options: Any) -> TimmModel:
+def create(family: type[PyramidMLP], arch: str, pretrained: bool, **options: Any) -> nn.Module:
     """Build a model for timm's ``create_model``.
 
     With ``pretrained``, ``pretrained_cfg_overlay=dict(file=FILE)`` names the file to load, and ``ema=True`` beside it
     takes the moving average of the weights there; without it the weights themselves are taken.
 
+    With ``features_only``, maps are those of the dense form, each with its own LayerNorm. ``feature_cls='getter'``
+    takes the outputs of the classifier's stages instead, as they are, by ``forward_intermediates``; ``'fx'`` takes the
+    same by a traced graph, as ``(B, H, W, C)``.
+
     Raises:
         RuntimeError: ``pretrained`` without a file of the user's own.
-        ValueError: feature maps are asked for without ``features_only``, or ``ema`` without a file.
+        ValueError: feature maps are asked for without ``features_only`` or of another class, or ``ema`` without a file.
     """
     name, features_only = f'{family.paper.prefix}_{arch}', options.pop('features_only', False)
     overlay = dict(options.pop('pretrained_cfg_overlay', None) or {})
@@ -66,26 +74,59 @@ def create(family: type[PyramidMLP], arch: str, pretrained: bool, **options: Any
     source = resolve_pretrained_cfg(name, options.get('pretrained_cfg'), overlay)
     if pretrained and not (source.has_weights or source.state_dict):
         raise RuntimeError(why_no_weights(family, arch))
-    if not features_only and ('out_indices' in options or options.get('fork_feat')):
-        raise ValueError(f'{name}: feature maps need features_only=True')
     if ema and not (pretrained and source.file):
-        raise ValueError(f'{name}: ema=True takes the average out of a file; give pretrained=True and file=FILE too')
-    cls = CLASSES[family, TimmFeatures if features_only else TimmClassifier]
-    head_options = ('num_classes', 'global_pool', 'drop_rate') if features_only else None
+        raise ArgumentError(f'{name}: ema=True takes the average out of a file; give pretrained=True and file=FILE too')
+    has_levels = features_only and not set_feature_class(name, len(family.archs[arch]['depths']), options)
+    if not features_only and ({'out_indices', 'feature_cls'} & set(options) or options.get('fork_feat')):
+        raise ArgumentError(f'{name}: feature maps need features_only=True')
+    cls = CLASSES[family, TimmFeatures if has_levels else TimmClassifier]
+    is_ours = bool(source.state_dict or source.file)
+
+    def build(**arguments: Any) -> TimmModel:
+        model = cls(arch=arch, **arguments)
+        if 'feature_cfg' in options:  # timm would tell a wrong stage by an IndexError
+            check_levels(model.stages, options['feature_cfg']['out_indices'], None)
+        if pretrained and source.state_dict:
+            model.load_state_dict(fit_head(source.state_dict, model), strict=False)
+        elif pretrained and source.file:
+            model.load_pretrained(source.file, ema=ema)
+        return model
+
     # A file goes through our load_pretrained and not through timm's reader, which knows neither layouts nor prefixes.
     options['pretrained_cfg_overlay'] = {**overlay, 'custom_load': True}
-    more = dict(arch=arch, pretrained_filter_fn=fit_head, kwargs_filter=head_options)
-    is_ours = bool(source.state_dict or source.file)
-    model = build_model_with_cfg(cls, name, pretrained and not is_ours, **more, **options)
-    if pretrained and source.state_dict:
-        model.load_state_dict(fit_head(source.state_dict, model), strict=False)
-    elif pretrained and source.file:
-        model.load_pretrained(source.file, ema=ema)
+    if has_levels:
+        options['kwargs_filter'] = ('num_classes', 'global_pool', 'drop_rate')
+    model = build_model_with_cfg(build, name, pretrained and not is_ours, pretrained_filter_fn=fit_head, **options)
     if features_only:
         head_keys = ('num_classes', 'classifier', 'global_pool')  # timm's extractors have no such entries
         cfg = {key: value for key, value in model.pretrained_cfg.items() if key not in head_keys}
         model.pretrained_cfg = model.default_cfg = cfg
     return model
+
+
+def set_feature_class(name: str, count: int, options: dict[str, Any]) -> bool:
+    """Bring the options of ``features_only`` to one form; tell whether a class of timm is put around the model.
+
+    Args:
+        name: the model, for messages.
+        count: its stages.
+        options: all options. Those of ``feature_cfg`` become options like others, unless they are for that class.
+
+    Raises:
+        ValueError: there is no such class for the model.
+    """
+    feature_cfg = dict(options.pop('feature_cfg', None) or {})
+    feature_cfg |= {key: options.pop(key) for key in ('feature_cls', 'out_indices') if key in options}
+    feature_cls = feature_cfg.get('feature_cls')
+    if feature_cls is None:
+        options |= {key: value for key, value in feature_cfg.items() if key != 'feature_cls'}
+        return False
+    if feature_cls not in ('getter', 'fx'):
+        raise ArgumentError(f"{name}: feature_cls must be None, 'getter' or 'fx', got {feature_cls!r}")
+    indices = ascending(feature_cfg.get('out_indices'), count)
+    feature_cfg['out_indices'] = tuple(range(count) if indices is None else indices)
+    options |= dict(features_only=True, feature_cfg=feature_cfg)
+    return True
 
 
 def fit_head(state: Mapping[str, Tensor], model: TimmModel) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ ROOMS = [
     ['layers'],
     ['backbones', 'necks'],
     ['timm_classes'],
-    ['timm_features'],
+    ['timm_classifier', 'timm_features'],
     ['timm_models'],
     ['datasets'],
     ['engine'],

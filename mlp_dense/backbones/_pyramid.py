@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
+import torch.fx
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -30,6 +31,8 @@ from mlp_dense.backbones._stages import (
 )
 from mlp_dense.errors import ArgumentError
 from mlp_dense.layers import COLOURS, MixerBlock, restride
+
+torch.fx.wrap('restride')  # a tracer of torch.fx sees no sizes
 
 
 class PyramidMLP(ReleasedModel):
@@ -176,8 +179,7 @@ class PyramidMLP(ReleasedModel):
         x = self.get_submodule(self.norm_name(index))(level).permute(0, 3, 1, 2)
         if self.resamples:
             x = restride(x, self.stages[index].stride, self.out_strides[place], image.shape[2:])
-        channels_last = image.is_contiguous(memory_format=torch.channels_last) and not image.is_contiguous()
-        return x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        return in_format_of(image, x)
 
     def forward_stages(self, x: Tensor) -> Iterator[Tensor]:
         """Yield the ``(B, H, W, C)`` level of each stage of a ``(B, C, H, W)`` image in turn, before any norm."""
@@ -189,11 +191,7 @@ class PyramidMLP(ReleasedModel):
         Raises:
             ValueError: another shape, or less than a patch.
         """
-        if x.dim() != 4 or x.shape[1] != self.in_channels:
-            expected = f'takes images (B, {self.in_channels}, H, W), as in_channels says'
-            raise ArgumentError(f'{self.arch_name} {expected}; got shape {tuple(x.shape)}')
-        if min(x.shape[2:]) < self.patch_size:
-            raise ArgumentError(f'{self.arch_name}: an image of {tuple(x.shape[2:])} pixels is smaller than one patch')
+        x = check_image(x, self.in_channels, self.patch_size, self.arch_name)
         return self.patch_embed(x.permute(0, 2, 3, 1))
 
     def run_stages(self, x: Tensor) -> Iterator[Tensor]:
@@ -227,3 +225,21 @@ class PyramidMLP(ReleasedModel):
             if isinstance(module, _BatchNorm):
                 module.eval()
         return self
+
+
+@torch.fx.wrap  # its tracer sees no sizes, so the check stays in the traced graph as a whole
+def check_image(x: Tensor, channels: int, patch: int, arch_name: str) -> Tensor:
+    """Return images. Raises ValueError unless they are ``(B, channels, H, W)`` of a patch at least."""
+    if x.dim() != 4 or x.shape[1] != channels:
+        expected = f'takes images (B, {channels}, H, W), as in_channels says'
+        raise ArgumentError(f'{arch_name} {expected}; got shape {tuple(x.shape)}')
+    if min(x.shape[2:]) < patch:
+        raise ArgumentError(f'{arch_name}: an image of {tuple(x.shape[2:])} pixels is smaller than one patch')
+    return x
+
+
+@torch.fx.wrap
+def in_format_of(image: Tensor, x: Tensor) -> Tensor:
+    """Return ``(B, C, H, W)`` maps in the memory format of the image: contiguous or channels_last."""
+    channels_last = image.is_contiguous(memory_format=torch.channels_last) and not image.is_contiguous()
+    return x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

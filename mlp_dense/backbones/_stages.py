@@ -116,11 +116,29 @@ def check_levels(
     return indices, strides
 
 
+def ascending(indices: int | Sequence[int] | None, count: int) -> list[int] | None:
+    """Return stages in timm's notation, negative ones from the end or the number of last ones, as ascending numbers."""
+    wanted = range(-indices, 0) if isinstance(indices, int) else indices
+    return None if wanted is None else sorted(index + count if index < 0 else index for index in wanted)
+
+
 def check_channels(in_channels: int) -> int:
     """Return the number of channels of the images. Raises ValueError unless it is a whole number from 1 up."""
     if not isinstance(in_channels, int) or isinstance(in_channels, bool) or in_channels < 1:
         raise ArgumentError(f'in_channels must be a whole number from 1 up, got {in_channels!r}')
     return in_channels
+
+
+def check_edges(img_size: int | Sequence[int], least: int = 1, name: str = 'img_size') -> tuple[int, int]:
+    """Return height and width of an image, given as both or as one edge for both.
+
+    Raises:
+        ValueError: they are not whole numbers from ``least`` up.
+    """
+    edges = tuple(img_size) if isinstance(img_size, Sequence) else (img_size, img_size)
+    if len(edges) != 2 or not all(type(edge) is int and edge >= least for edge in edges):
+        raise ArgumentError(f'{name} must be a whole number from {least} up, or height and width, got {img_size!r}')
+    return edges[0], edges[1]
 
 
 def check_frozen(frozen_stages: int, count: int) -> int:

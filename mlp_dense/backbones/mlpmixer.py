@@ -16,6 +16,7 @@ from typing import Any
 from mmengine.registry import MODELS
 from timm.data.constants import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
 from timm.layers import Mlp, lecun_normal_
+from timm.models import register_notrace_module
 from torch import Tensor, nn
 
 from mlp_dense.backbones._grid_pyramid import GridPyramidMLP
@@ -26,6 +27,7 @@ from mlp_dense.errors import ArgumentError
 from mlp_dense.layers import FixedGrid, make_drop_path, on_grid, residual_mlp
 
 
+@register_notrace_module
 class MixerLayer(FixedGrid):
     """Two residual steps: an MLP over the cells, shared by all channels, and one over channels (section 2).
 

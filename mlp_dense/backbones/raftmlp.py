@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from timm.layers import Mlp
+from timm.models import register_notrace_module
 from torch import Tensor, nn
 
 from mlp_dense.backbones._grid_pyramid import GridPyramidMLP
@@ -41,6 +42,7 @@ NAMES: Names = {
 }
 
 
+@register_notrace_module
 class MultiScaleEmbed(nn.Module):
     """``(B, H, W, C_in) -> (B, H', W', dim)``: windows of several sizes around each patch, one linear map.
 
@@ -100,6 +102,7 @@ class RaftMix(FixedGrid):
         return mixed.permute(0, 1, 4, 3, 2).flatten(3)
 
 
+@register_notrace_module
 class RaftBlock(nn.Module):
     """Three residual steps: along the height, along the width, over channels (section 3.2).
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from timm.layers import DropPath, Mlp
+from timm.models import register_notrace_module
 from torch import Tensor, nn
 
 from mlp_dense.ops import NormMlpWeights, norm_mlp
@@ -29,6 +30,7 @@ def residual_mlp(x: Tensor, norm: nn.Module, mlp: Mlp, drop_path: nn.Module) -> 
     return x + drop_path(result) if dropping else result
 
 
+@register_notrace_module  # operators choose by size, dtype and device, which a tracer of torch.fx does not see
 class MixerBlock(nn.Module):
     """``(B, H, W, C) -> same``: ``x + mixer(norm(x))``, then ``x + mlp(norm(x))``, both with the same drop path.
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from timm.models import adapt_input_conv
+from timm.models import adapt_input_conv, register_notrace_module
 from torch import Tensor, nn
 
 COLOURS = 3
@@ -24,6 +24,7 @@ class Stem(Protocol):
         """Bring a weight of any number of channels to its convolutions, ``(C_out, C_in, k, k)`` each."""
 
 
+@register_notrace_module  # a tracer of torch.fx sees no sizes, so it cannot pad
 class ConvEmbed(nn.Module):
     """``(B, H, W, C_in) -> (B, H', W', C_out)``: one convolution without a norm, called ``proj``."""
 
