@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
             by_file(source, totals, groups)
     for file, findings in groups.items():
         counts = ((totals[f'{level} {file}'], level) for level in LEVELS)
-        print(f'{file}: {", ".join(f"{count} {level}s" for count, level in counts if count)}')
+        print(f'{file}: {", ".join(f"{count} {level}" + "s" * (count > 1) for count, level in counts if count)}')
         for finding in sorted(findings, key=lambda finding: (finding.level, finding.kind)):
             print(f'  {finding.level}: {finding.message}')
     print(f'{", ".join(splits)}: {totals["error"]} errors, {totals["warning"]} warnings')

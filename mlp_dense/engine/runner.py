@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from mlp_dense.checkpoints import load_into, read_checkpoint
 from mlp_dense.datasets.coco import complete_coco
 from mlp_dense.datasets.images import CheckedPipeline
+from mlp_dense.datasets.labels import watch_labels
 from mlp_dense.engine import hooks
 from mlp_dense.engine.checks import check_data, check_init, check_length, check_training, innermost
 from mlp_dense.engine.config import load_config
@@ -168,6 +169,7 @@ class CheckedRunner(Runner):
         check_length(loader)
         for dataset in innermost(loader.dataset):
             if isinstance(getattr(dataset, 'pipeline', None), Compose):
+                watch_labels(dataset)
                 dataset.pipeline = CheckedPipeline(dataset.pipeline)
         return loader
 

@@ -1,0 +1,47 @@
+"""Label maps checked as they are loaded: a file that does not fit is named, whenever its turn comes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlp_dense.datasets.images import ImageFileError
+
+
+class CheckedLabels:
+    """A step of a segmentation pipeline that raises ImageFileError for labels that do not fit image and classes.
+
+    Args:
+        num_classes: labels are 0 to ``num_classes - 1`` once they are loaded.
+        ignored: the label of what is not labelled.
+    """
+
+    def __init__(self, num_classes: int, ignored: int):
+        self.num_classes, self.ignored = num_classes, ignored
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+        path, labels = data.get('seg_map_path'), data['gt_seg_map']
+        size = tuple(data.get('ori_shape', labels.shape)[:2])
+        if labels.shape != size:
+            what = 'x'.join(map(str, labels.shape))
+            raise ImageFileError(
+                f'labels {path} are an array of {what} and the image is {size[0]}x{size[1]}; write one channel of the '
+                f"image's size"
+            )
+        beyond = labels[(labels >= self.num_classes) & (labels != self.ignored) & (labels != 255)]
+        if beyond.size:
+            raise ImageFileError(
+                f'labels {path} hold {beyond[0]} when loaded, but the classes are 0 to {self.num_classes - 1} (and 255: '
+                f'not labelled); correct the file, metainfo.classes or reduce_zero_label'
+            )
+        return data
+
+
+def watch_labels(dataset: Any) -> None:
+    """Insert :class:`CheckedLabels` into the pipeline of a built dataset of mmseg after the step that loads labels."""
+    classes = getattr(dataset, 'metainfo', {}).get('classes')
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
+    names = [type(step).__name__ for step in transforms]
+    is_ours = classes and hasattr(dataset, 'reduce_zero_label') and 'CheckedLabels' not in names
+    if is_ours and 'LoadAnnotations' in names:
+        step = CheckedLabels(len(classes), dataset.ignore_index)
+        transforms.insert(names.index('LoadAnnotations') + 1, step)
