@@ -42,6 +42,8 @@ def load_config(path: str, options: Mapping[str, Any] | Iterable[tuple[str, Any]
         remedy = 'run make setup' if str(reason).endswith(("'mmdet'", "'mmseg'")) else 'add its folder to PYTHONPATH'
         fault = 'needs a module that cannot be imported'
         raise UserError(f'config {path} {fault}: {_in_a_line(reason)} ({_place(error, path)}); {remedy}') from error
+    if not isinstance(cfg.get('model'), Mapping):
+        raise UserError(f'config {path} has no model; name the config of an experiment, not a part such as a base')
     follow_data_root(cfg, path)
     for key, value in dict(options or ()).items():
         apply_option(cfg, key, value)

@@ -29,6 +29,13 @@ REMEDIES = {
         'a data worker was ended from outside, mostly because the machine is out of memory; set fewer num_workers or a '
         'smaller batch_size'
     ),
+    r'Expected more than 1 value per channel when training': (
+        'a batch norm got one value per channel, as from a single image; set train_dataloader.batch_size=2 or more, '
+        'train_dataloader.drop_last=True if the last batch is smaller, or a norm_cfg without batches, such as GN'
+    ),
+    r'The image size in a batch should be the same': (
+        'images of several sizes cannot be in one batch; set batch_size=1 in val_dataloader and test_dataloader'
+    ),
     r'Connection (closed|reset) by peer|Connection refused.*rank|Broken pipe.*gloo|gloo.*(closed|reset)': (
         'another process of this run has ended; what stopped it is in its own lines'
     ),
@@ -46,7 +53,7 @@ def one_line_endings() -> Iterator[None]:
     try:
         yield
         is_failing = False
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ValueError, AssertionError) as error:
         remedy = remedy_of(error)
         if remedy is None:
             raise

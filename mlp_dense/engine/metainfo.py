@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mlp_dense.engine.registered import find_class
+from mlp_dense.engine.registered import find_class, is_a
 
 SPLITS = ('train', 'val', 'test')
 
@@ -53,7 +53,12 @@ def metainfo(cfg: Config, dataset: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def class_names(cfg: Config, dataset: Mapping[str, Any]) -> list[str] | None:
-    """Return the classes of a dataset in their order; None if its config and class do not name any."""
+    """Return the classes of a dataset in their order; None if its config and class do not name any.
+
+    Those of video datasets are not the model's: trackers detect some of them.
+    """
+    if is_a(cfg, dataset, 'DATASETS', 'BaseVideoDataset'):
+        return None
     names = metainfo(cfg, dataset).get('classes')
     return list(names) if isinstance(names, (list, tuple)) and names else None
 

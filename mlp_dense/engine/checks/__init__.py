@@ -9,7 +9,7 @@ from mlp_dense.engine.checks.classes import check_classes
 from mlp_dense.engine.checks.content import check_content
 from mlp_dense.engine.checks.files import check_files, check_init
 from mlp_dense.engine.checks.labels import check_zero_label
-from mlp_dense.engine.checks.loading import check_length, check_loader
+from mlp_dense.engine.checks.loading import check_image_sizes, check_length, check_loader
 from mlp_dense.engine.checks.losses import check_model
 from mlp_dense.engine.checks.training import check_training
 from mlp_dense.engine.metainfo import innermost
@@ -34,3 +34,4 @@ def check_data(cfg: Config, *splits: str) -> None:
         check_annotations(cfg, split)
     for split in splits:
         check_content(cfg, split)
+        check_image_sizes(cfg, split)

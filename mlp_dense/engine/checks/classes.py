@@ -80,7 +80,12 @@ def _difference(names: list[str], others: list[str]) -> str:
 
 
 def heads(cfg: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the full key and the config of every head of the model whose classes are those of the data."""
+    """Yield the full key and the config of every head of the model whose classes are those of the data.
+
+    A model that reads the names of the classes as text has none.
+    """
+    if 'language_model' in (cfg.get('model') or {}):
+        return
     for key, node in flatten(cfg.get('model') or {}, 'model'):
         names = [name for name in key.split('.') if not name.isdigit()]
         if names[-1] in HEADS and isinstance(node, Mapping) and node.get('type') not in OTHER_CLASSES:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import mmcv
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from torch.utils.data import DataLoader
 
+from mlp_dense.datasets.checks.splits import list_images
+from mlp_dense.datasets.images import size_of
 from mlp_dense.engine.checks.numbers import check_whole
+from mlp_dense.engine.metainfo import datasets
 from mlp_dense.errors import UserError
 
 
@@ -27,6 +31,48 @@ def check_loader(cfg: Config, split: str) -> None:
         check_whole(loader.get('batch_size', 1), f'{key}.batch_size', 1)
     check_whole(loader.get('num_workers', 0), f'{key}.num_workers', 0)
     check_whole(loader.get('prefetch_factor'), f'{key}.prefetch_factor', 1, also=(None,))
+
+
+def check_image_sizes(cfg: Config, split: str) -> None:
+    """Raise UserError where mmseg would have to batch images of several sizes in validation, which it does not pad.
+
+    A pipeline with transforms whose effect on the size is not known here is left alone.
+    """
+    loader = cfg.get(f'{split}_dataloader')
+    if split == 'train' or not loader or loader.get('batch_size', 1) == 1 or cfg.get('default_scope') != 'mmseg':
+        return
+    sizes: dict[tuple[int, int], str] = {}
+    for _, dataset in datasets(cfg, split):
+        for path in list_images(dataset):
+            before = size_of(path)
+            size = before and _size_after(dataset.get('pipeline') or (), before)
+            if size is None:
+                return
+            sizes.setdefault(size, path)
+        if len(sizes) > 1:
+            texts = ' and '.join(f'{width}x{height} ({path})' for (width, height), path in [*sizes.items()][:2])
+            raise UserError(
+                f'{split}_dataloader.batch_size is {loader["batch_size"]}, but its images differ in size: {texts}; '
+                f'set {split}_dataloader.batch_size=1'
+            )
+
+
+def _size_after(pipeline: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> tuple[int, int] | None:
+    """Return the (width, height) that a pipeline gives to an image; None if it has transforms of other kinds."""
+    for step in pipeline:
+        kind, factor = step.get('type'), step.get('scale_factor')
+        if kind == 'ResizeToMultiple':
+            divisor = step.get('size_divisor', 32)
+            size = -(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor
+        elif kind == 'Resize' and factor:
+            by_side = factor if isinstance(factor, (list, tuple)) else (factor, factor)
+            size = int(size[0] * by_side[0] + 0.5), int(size[1] * by_side[1] + 0.5)
+        elif kind == 'Resize' and step.get('scale'):
+            scale = step['scale'] if isinstance(step['scale'], (list, tuple)) else (step['scale'],) * 2
+            size = mmcv.rescale_size(size, tuple(scale)) if step.get('keep_ratio') else tuple(scale)
+        elif kind not in ('LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs'):
+            return None
+    return size
 
 
 def check_length(loader: DataLoader) -> None:

@@ -36,21 +36,27 @@ def check_model(cfg: Config) -> None:
 
 def _check_class_weights(cfg: Config, key: str, head: Mapping[str, Any]) -> None:
     """Raise UserError for class weights of a loss whose number is not that of its classes."""
-    number = class_count(cfg, head)
+    number, is_one_channel = class_count(cfg, head), head.get('out_channels') == 1
     for place, loss in flatten(head, key):
-        weights = loss.get('class_weight') if isinstance(loss, Mapping) else None
+        if not isinstance(loss, Mapping) or not str(loss.get('type')).endswith('CrossEntropyLoss'):
+            continue
+        is_binary = bool(loss.get('use_sigmoid'))
+        if is_one_channel and not is_binary:
+            raise UserError(f'{place}: {key}.out_channels is 1, which has no softmax; set {place}.use_sigmoid=True')
+        weights = loss.get('class_weight')
         if not isinstance(weights, (list, tuple)) or number is None:
             continue
-        is_softmax = not loss.get('use_sigmoid', False)
+        if is_binary and cfg.get('default_scope') == 'mmseg':
+            if len(weights) != 1 or not is_one_channel:
+                raise UserError(
+                    f'{place}.class_weight has {len(weights)} numbers; with use_sigmoid mmseg takes one, that of the '
+                    f'foreground, for a head of out_channels=1; set {place}.class_weight=None or use_sigmoid=False'
+                )
+            continue
         # mmdet's softmax has a place for the background; so have the masked transformers of both libraries.
-        fitting = {number, number + 1} if is_softmax and _counts_background(cfg, head) else {number}
-        if is_softmax and head.get('out_channels') == 1:
-            fitting = {1, 2}
+        fitting = {number, number + 1} if not is_binary and _counts_background(cfg, head) else {number}
         if len(weights) not in fitting:
-            expected = ' or '.join(map(str, sorted(fitting)))
-            raise UserError(
-                f'{place}.class_weight has {len(weights)} numbers; {key} needs {expected}, one for each class'
-            )
+            raise UserError(f'{place}.class_weight has {len(weights)} numbers, but {key} has {number} classes')
 
 
 def _counts_background(cfg: Config, head: Mapping[str, Any]) -> bool:

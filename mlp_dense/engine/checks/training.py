@@ -36,7 +36,9 @@ def _check_schedule(cfg: Config) -> None:
     """Raise UserError for a number that a loop, hook or optimizer would refuse, or take for something else."""
     for name in ('max_epochs', 'max_iters', 'val_interval', 'val_begin'):
         if name in cfg.train_cfg:
-            check_whole(cfg.train_cfg[name], f'train_cfg.{name}', 0 if name == 'val_begin' else 1)
+            value = cfg.train_cfg[name]
+            value = int(value) if isinstance(value, float) and value.is_integer() else value  # as mmengine takes it
+            check_whole(value, f'train_cfg.{name}', 0 if name == 'val_begin' else 1)
     for key, hook in hooks(cfg):
         least = 1
         if is_a(cfg, hook, 'HOOKS', 'CheckpointHook'):
