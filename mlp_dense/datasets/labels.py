@@ -30,7 +30,7 @@ class CheckedLabels:
         beyond = labels[(labels >= self.num_classes) & (labels != self.ignored) & (labels != 255)]
         if beyond.size:
             raise ImageFileError(
-                f'labels {path} hold {beyond[0]} when loaded, but the classes are 0 to {self.num_classes - 1} (and 255: '
+                f'labels {path} hold {beyond[0]} when loaded, but the classes are 0 to {self.num_classes - 1} (255: '
                 f'not labelled); correct the file, metainfo.classes or reduce_zero_label'
             )
         return data

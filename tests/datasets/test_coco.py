@@ -123,6 +123,7 @@ def test_data_sets_get_the_completed_content(read, tmp_path):
         data_prefix=dict(img=str(tmp_path / 'img')),
         metainfo=dict(classes=('cat', 'dog')),
         pipeline=[],
+        serialize_data=False,  # serializing collects garbage for seconds
     )
     assert [len(dataset.get_data_info(index)['instances']) for index in (0, 1)] == [1, 2]
     assert [dataset.get_data_info(index)['img_id'] for index in (0, 1)] == [7, 8]

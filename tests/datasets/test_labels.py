@@ -10,6 +10,8 @@ from PIL import Image
 from mlp_dense.datasets.images import ImageFileError
 from mlp_dense.datasets.labels import watch_labels
 
+STEPS = dict(LoadImageFromFile={}, LoadAnnotations={}, Resize=dict(scale=(8, 8)))
+
 
 @pytest.fixture
 def dataset(tmp_path):
@@ -22,7 +24,8 @@ def dataset(tmp_path):
         data_prefix=dict(img_path='img', seg_map_path='lab'),
         metainfo=dict(classes=('x', 'y')),
         reduce_zero_label=True,
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='Resize', scale=(8, 8))],
+        serialize_data=False,  # serializing collects garbage for seconds
+        pipeline=[dict(type=f'mmseg.{name}', **options) for name, options in STEPS.items()],
     )
 
 
