@@ -60,10 +60,14 @@ def run(args: argparse.Namespace) -> int:
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
     from mlp_dense.datasets.images import ImageFileError
+    from mlp_dense.engine.config import load_config
     from mlp_dense.errors import UserError
+    from mlp_dense.folders import make_folder
     from mlp_dense.predict import Predictor, Writer, find_sources
+    from mlp_dense.predict.ids import read_ids
     from mlp_dense.predict.inputs import count_pictures
-    from mlp_dense.predict.tiling import check_tiling
+    from mlp_dense.predict.tiling import check_batch_size, check_tiling
+    from mlp_dense.predict.writing import check_outputs
 
     out_dir = args.out_dir or Path('work_dirs', Path(args.config).stem, 'predictions')
     console, skipped = Console(stderr=True, highlight=False, markup=False, soft_wrap=True), []
@@ -73,14 +77,21 @@ def run(args: argparse.Namespace) -> int:
         console.print(f'skipped: {error}')
 
     check_tiling(args.tile, args.overlap)
+    check_batch_size(args.batch_size)
+    is_detector = load_config(args.config, args.cfg_options).get('default_scope') == 'mmdet'
+    check_outputs(is_detector, args.json, args.labels)
+    make_folder(out_dir, '--out-dir')
     sources = find_sources(args.inputs, skip)
     if not sources:
         raise UserError(f'nothing to predict: {", ".join(args.inputs)} stand for no image and no video')
     predictor = Predictor(args.config, args.checkpoint, args.device, args.cfg_options)
     meta, done = predictor.model.dataset_meta, 0
+    ids = read_ids(predictor.model.cfg, meta['classes']) if args.json else None
+    if ids is not None and ids.note:
+        console.print(f'category ids in predictions.json are class index + 1: {ids.note}')
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
-        Writer(out_dir, meta, predictor.is_detector, args.score_thr, args.json, args.labels) as writer,
+        Writer(out_dir, meta, predictor.is_detector, args.score_thr, args.json, args.labels, ids) as writer,
         Progress(*columns, console=console) as bar,
     ):
         task = bar.add_task('predicting', total=count_pictures(sources))

@@ -115,6 +115,8 @@ def read_image(path: str, load: Load) -> np.ndarray:
     try:
         return load({'img_path': path})['img']
     except Exception as error:  # the decoders raise half a dozen types
+        if isinstance(error, MemoryError) or getattr(error, 'code', None) == cv2.Error.StsNoMem:
+            raise ImageFileError(f'image {path} needs more memory than there is; cut it into several files') from error
         check_image(path)
         raise ImageFileError(f'image {path} cannot be decoded ({error}); convert it to PNG or JPEG') from error
 

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +20,7 @@ from mmengine.structures import BaseDataElement
 
 from mlp_dense.predict.inputs import Input, OnError, find_sources, raise_error
 from mlp_dense.predict.model import Predictor
+from mlp_dense.predict.tiling import check_batch_size, check_tiling
 from mlp_dense.predict.writing import Writer
 
 __all__ = ['Predictor', 'Writer', 'find_sources', 'predict']
@@ -45,7 +47,8 @@ def predict(
     Args:
         config: config file of a detector or a segmentor.
         checkpoint: file that ``tools/train.py`` saved.
-        images: files, folders, globs, videos and arrays (H, W, 3), BGR, uint8; one or a list.
+        images: files, folders, globs, videos and arrays (H, W, 3), BGR, uint8; one or a list. For a model of other
+            bands, arrays are what the loading step of its test pipeline gives.
         device: such as 'cpu' or 'cuda:1'; default: a GPU if there is one.
         batch_size: how many images or tiles go through the model at once.
         tile: (width, height) in pixels; larger images are predicted by tiles. None: never.
@@ -64,11 +67,15 @@ def predict(
     Raises:
         UserError: config, checkpoint, device or an option cannot be used; without ``on_error`` also
             ``ImageFileError``, a kind of it, for a file that cannot be read.
+        TypeError: an argument is of another type.
     """
+    check_batch_size(batch_size)
+    check_tiling(tile, overlap)
+    sources = find_sources(images, on_error)
     predictor = Predictor(config, checkpoint, device, options)
     samples, meta = [], predictor.model.dataset_meta
     with nullcontext() if out_dir is None else Writer(out_dir, meta, predictor.is_detector, score_thr) as writer:
-        for picture, sample in predictor.run(find_sources(images, on_error), batch_size, tile, overlap, on_error):
+        for picture, sample in predictor.run(sources, batch_size, tile, overlap, on_error):
             samples.append(sample)
             if writer is not None:
                 writer.write(picture, sample)
@@ -80,6 +87,9 @@ class _CallableModule(ModuleType):
 
     def __call__(self, *args: Any, **options: Any) -> list[BaseDataElement]:
         return predict(*args, **options)
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return import_module, (self.__name__,)  # other modules cannot be pickled
 
 
 sys.modules[__name__].__class__ = _CallableModule

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import torch
+
 from mlp_dense.datasets.images import ImageFileError, size_of
 
 LIMIT_FILES = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes')  # of a container
@@ -54,3 +56,13 @@ def memory_limit() -> float:
         text = Path(path).read_text().strip() if os.access(path, os.R_OK) else ''
         limits += [float(text)] if text.isdigit() else []
     return min(limits)
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Tell whether an error of NumPy or PyTorch says that memory does not suffice, on the CPU or a GPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def lack_of_memory(path: str) -> ImageFileError:
+    """Return the error of an image for which memory did not suffice."""
+    return ImageFileError(f'image {path} needs more memory than there is; predict it by tiles: --tile WIDTHxHEIGHT')

@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.structures import BaseDataElement, PixelData
 
-from mlp_dense.datasets.images import ImageFileError
+from mlp_dense.datasets.images import ImageFileError, loads_bgr
 from mlp_dense.engine.checks import innermost
 from mlp_dense.errors import UserError
 from mlp_dense.predict.inputs import OnError, Picture, Source, raise_error, read_pictures
 from mlp_dense.predict.loading import load_model
-from mlp_dense.predict.memory import bytes_per_pixel, check_memory
+from mlp_dense.predict.memory import bytes_per_pixel, check_memory, is_lack_of_memory, lack_of_memory
 from mlp_dense.predict.merging import BoxCollector
 from mlp_dense.predict.tiling import SMALLEST, Box, LabelCanvas, check_batch_size, check_tiling, tile_boxes
 
@@ -100,8 +101,15 @@ class Predictor:
         check_batch_size(batch_size)
         overlap = check_tiling(tile, overlap)
         collector: Any = None
+        failed: Picture | None = None
         for batch in _batches(self._crops(sources, tile, overlap, on_error), batch_size):
-            for crop, sample in zip(batch, self._forward(batch), strict=True):
+            batch = [crop for crop in batch if crop.picture is not failed]
+            try:
+                samples = self._forward(batch) if batch else ()
+            except ImageFileError as error:  # the only picture of its batch
+                samples, collector, failed = (), None, batch[0].picture
+                on_error(error)
+            for crop, sample in zip(batch, samples, strict=False):
                 if crop.count > 1 or self.is_detector:
                     collector = collector or self._collector(crop.picture.size, overlap)
                     collector.add(crop.box, sample.pred_instances if self.is_detector else sample.seg_logits.data)
@@ -123,6 +131,8 @@ class Predictor:
     ) -> Iterator[Crop]:
         per_pixel = self._bytes_per_pixel(tile is not None)
         for source in sources:
+            if source.array is not None:
+                self._check_array(source.array)
             try:
                 for picture in read_pictures(source, self.load, lambda path: check_memory(path, per_pixel, bool(tile))):
                     boxes = tile_boxes(picture.size, tile, overlap)
@@ -130,6 +140,18 @@ class Predictor:
                         yield Crop(picture, box, len(boxes), i == len(boxes) - 1, self._data(picture, box))
             except ImageFileError as error:
                 on_error(error)
+            except MemoryError:
+                on_error(lack_of_memory(source.path or source.name))
+
+    def _check_array(self, image: np.ndarray) -> None:
+        """Raise UserError for an array that the loading step would not give."""
+        bands = {'color': 3, 'grayscale': 1}.get(getattr(self.load, 'color_type', ''))
+        if bands is None or not loads_bgr(self.load):
+            return
+        count = image.shape[2] if image.ndim == 3 else 1
+        if count != bands or image.dtype != np.uint8:
+            shape = '(height, width, 3), BGR' if bands == 3 else '(height, width), grey'
+            raise UserError(f'an image array must be {shape}, uint8, for this model; got {image.shape}, {image.dtype}')
 
     def _bytes_per_pixel(self, is_tiled: bool) -> int:
         on_cpu = next(self.model.parameters()).device.type == 'cpu'
@@ -148,9 +170,14 @@ class Predictor:
     def _forward(self, batch: Sequence[Crop]) -> Sequence[Any]:
         try:
             return self.model.test_step(pseudo_collate([crop.data for crop in batch]))
-        except torch.cuda.OutOfMemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            if not is_lack_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise lack_of_memory(batch[0].picture.path) from error
+            height, width = batch[0].shape[1:]
             raise UserError(
-                f'the GPU has too little memory for {len(batch)} pictures of {tuple(batch[0].shape[1:])} pixels; '
+                f'there is too little memory for {len(batch)} pictures of {width}x{height} pixels; '
                 f'give a smaller --batch-size, or --tile WIDTHxHEIGHT'
             ) from error
 

@@ -16,8 +16,18 @@ from PIL import Image
 
 from mlp_dense.datasets.images import canvas_size, to_rgb
 from mlp_dense.errors import UserError
+from mlp_dense.folders import make_folder
 from mlp_dense.predict.drawing import draw_instances, draw_labels
+from mlp_dense.predict.ids import CocoIds, numbered
 from mlp_dense.predict.inputs import Picture
+
+
+def check_outputs(is_detector: bool, json_results: bool, labels: bool) -> None:
+    """Raise UserError if a model gives no results of a kind that is asked for."""
+    if json_results and not is_detector:
+        raise UserError("--json: COCO's result format is for detectors; --labels writes a segmentor's label maps")
+    if labels and is_detector:
+        raise UserError('--labels: a detector gives no label maps; --json writes its boxes and masks')
 
 
 class Writer(AbstractContextManager):
@@ -38,6 +48,7 @@ class Writer(AbstractContextManager):
         score_thr: float = 0.3,
         json_results: bool = False,
         labels: bool = False,
+        ids: CocoIds | None = None,
     ):
         """
         Args:
@@ -47,22 +58,18 @@ class Writer(AbstractContextManager):
             score_thr: detections of a lower score are not drawn; JSON holds them.
             json_results: write ``predictions.json`` and ``dataset.json``.
             labels: write label maps.
+            ids: the ids in the JSON files, as :func:`mlp_dense.predict.ids.read_ids` gives them. None: index + 1 for
+                classes, numbers for images.
 
         Raises:
             UserError: the folder cannot be made, or the model gives no results of that kind.
         """
-        if json_results and not is_detector:
-            raise UserError("--json: COCO's result format is for detectors; --labels writes a segmentor's label maps")
-        if labels and is_detector:
-            raise UserError('--labels: a detector gives no label maps; --json writes its boxes and masks')
+        check_outputs(is_detector, json_results, labels)
         self.out_dir, self.meta, self.is_detector, self.score_thr = Path(out_dir), meta, is_detector, score_thr
-        self.results = CocoResults(meta['classes']) if json_results else None
+        self.results = CocoResults(meta['classes'], ids) if json_results else None
         self.labels = labels
         self.video: VideoFile | None = None
-        try:
-            self.out_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f'cannot make folder {out_dir} ({error.strerror}); give another --out-dir') from error
+        make_folder(out_dir, '--out-dir')
 
     def __exit__(self, *_: Any) -> None:
         self._close_video()
@@ -134,26 +141,29 @@ class VideoFile:
 class CocoResults:
     """The detections in COCO's result format, and the images and categories that they refer to.
 
-    The id of an image is its name where that is a number, as COCO's are; others are numbered from 1 on. Category ids
-    are the model's class indices plus 1.
+    Ids are those of an annotation file. The id of an image that is not in it is its name where that is a number, as
+    COCO's are; others are numbered from 1 on.
     """
 
-    def __init__(self, classes: Sequence[str]):
-        self.categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
+    def __init__(self, classes: Sequence[str], ids: CocoIds | None = None):
+        self.ids = ids or numbered(len(classes))
+        self.categories = [dict(id=id_, name=name) for id_, name in zip(self.ids.categories, classes, strict=True)]
         self.images: list[dict[str, Any]] = []
         self.results: list[dict[str, Any]] = []
         self.used: set[int] = set()
+        self.reserved = {image['id'] for image in self.ids.images.values()}
 
     def add(self, picture: Picture, sample: BaseDataElement) -> None:
         """Add the detections of a picture."""
         height, width = picture.size
-        image_id = self._image_id(Path(picture.path).stem if picture.index is None else '')
+        image_id = self._image_id(picture)
         self.images.append(dict(id=image_id, file_name=picture.path, height=height, width=width))
         instances = sample.pred_instances
         scores, labels = instances.scores.tolist(), instances.labels.tolist()
         for i, (left, top, right, bottom) in enumerate(instances.bboxes.tolist()):
             box = [left, top, right - left, bottom - top]
-            result = dict(image_id=image_id, category_id=labels[i] + 1, bbox=box, score=scores[i])
+            category = self.ids.categories[labels[i]]
+            result = dict(image_id=image_id, category_id=category, bbox=box, score=scores[i])
             if 'masks' in instances:
                 mask = instances.masks[i]
                 result['segmentation'] = dict(size=list(mask['size']), counts=mask['counts'].decode())
@@ -165,9 +175,14 @@ class CocoResults:
         for name, content in (('predictions', self.results), ('dataset', dataset)):
             folder.joinpath(f'{name}.json').write_text(json.dumps(content), encoding='utf-8')
 
-    def _image_id(self, stem: str) -> int:
+    def _image_id(self, picture: Picture) -> int:
+        known = self.ids.image_id(picture.path, picture.size) if picture.index is None else None
+        if known is not None and known not in self.used:
+            self.used.add(known)
+            return known
+        stem = Path(picture.path).stem if picture.index is None else ''
         number = int(stem) if stem.isascii() and stem.isdigit() else 1
-        while number in self.used:
+        while number in self.used or number in self.reserved:
             number += 1
         self.used.add(number)
         return number
