@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mlp_dense.datasets.checks import cap, check_dataset, check_splits
 from mlp_dense.datasets.own.coco import OwnCoco, inspect_coco, write_coco_parts
-from mlp_dense.datasets.own.models import SMALL, choose_model
+from mlp_dense.datasets.own.models import SMALL, choose_model, is_whole_model
 from mlp_dense.datasets.own.outputs import Outputs
 from mlp_dense.datasets.own.schedule import plan_detection, plan_segmentation
 from mlp_dense.datasets.own.segmentation import OwnLabels, inspect_labels, write_parts
@@ -67,12 +67,13 @@ def make_config(request: Request, console: Console) -> int:
         raise UserError(f'--out {request.out} lies in the data; nothing is written there, so name a file elsewhere')
     outputs = Outputs(request.out, request.overwrite)
     model = choose_model(request.task, request.arch)
+    whole = bool(request.weights) and is_whole_model(request.weights)
     data = look_through(request)
     sizes = sizes_of(data)
     print_summary(data, sizes, console)
     plan = plan_segmentation if isinstance(data, OwnLabels) else plan_detection
     light, count = request.arch == SMALL, len(data.images('train'))
-    choice = Choice(request.out, model, plan(sizes, count, light), request.weights)
+    choice = Choice(request.out, model, plan(sizes, count, light), request.weights, whole)
     outputs.start()
     if isinstance(data, OwnLabels):
         text = segmentation_config(choice, data, write_parts(data, outputs))

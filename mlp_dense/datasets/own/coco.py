@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlp_dense.datasets.own.coco_files import CocoFile, check_coco, find_files, find_images, read_coco
+from mlp_dense.datasets.own.coco_files import CocoFile, check_coco, check_masks, find_files, find_images, read_coco
 from mlp_dense.datasets.own.outputs import Outputs
 from mlp_dense.datasets.own.splits import divide
 from mlp_dense.datasets.palette import Color, extend_palette
@@ -74,6 +74,8 @@ def inspect_coco(data: Path, images: str = '', val: str = '', masks: bool = Fals
         if content is None:
             raise UserError(f'{path} is no COCO file; it needs images, annotations and categories')
         check_coco(path, content)
+        if masks:
+            check_masks(path, content)
         file = find_images(path, content, split, roots)
         notes += _drop_missing(file)
         parts[split] = file
@@ -83,8 +85,6 @@ def inspect_coco(data: Path, images: str = '', val: str = '', masks: bool = Fals
     coco = OwnCoco(root, splits, [], split_note=note, notes=notes)
     _name_classes(coco)
     _count(coco)
-    if masks:
-        _check_masks(coco)
     return coco
 
 
@@ -173,18 +173,6 @@ def _count(coco: OwnCoco) -> None:
         if lacking := [name for name in coco.names if name not in {name for _, name in pairs}]:
             more = ', ...' * (len(lacking) > 10)
             coco.notes.append(f'{split}: no object of {len(lacking)} classes: {", ".join(lacking[:10])}{more}')
-
-
-def _check_masks(coco: OwnCoco) -> None:
-    """Raise UserError if objects have no masks."""
-    for file in coco.splits.values():
-        items = file.content['annotations']
-        lacking = [item.get('id') for item in items if not item.get('segmentation')]
-        if lacking:
-            raise UserError(
-                f'{file.path}: {len(lacking)} of {len(items)} objects have no segmentation, such as annotation '
-                f'{lacking[0]}; add masks, or use --task det'
-            )
 
 
 def write_coco_parts(coco: OwnCoco, outputs: Outputs) -> dict[str, CocoPart]:

@@ -65,6 +65,17 @@ def check_coco(path: Path, content: dict[str, Any]) -> None:
         raise UserError(f'{path}: two categories are called {twice[0]!r}, or it is no text; rename one or merge both')
 
 
+def check_masks(path: Path, content: dict[str, Any]) -> None:
+    """Raise UserError if objects of an annotation file have no masks."""
+    items = content['annotations']
+    lacking = [item.get('id') for item in items if not item.get('segmentation')]
+    if lacking:
+        raise UserError(
+            f'{path}: {len(lacking)} of {len(items)} objects have no segmentation, such as annotation {lacking[0]}; '
+            f'add masks, or use --task det'
+        )
+
+
 def find_files(data: Path, val: str = '') -> dict[str, Path]:
     """Return the annotation files of a folder, or of the JSON file that the user named, by split.
 

@@ -18,6 +18,7 @@ from mlp_dense.datasets.own.outputs import Outputs
 from mlp_dense.datasets.own.scan import Scan, pack, read_map, scan_maps
 from mlp_dense.datasets.own.splits import divide
 from mlp_dense.datasets.own.tables import read_table
+from mlp_dense.datasets.palette import extend_palette
 
 
 @dataclass
@@ -174,13 +175,15 @@ def _convert(data: OwnLabels, folder: Path) -> None:
     colored = data.scan.colored
     keys = np.array([pack(np.array(key)) if colored else key for key in data.classes.keys], np.int64)
     order = np.argsort(keys)
+    # All 256 colours: with fewer Pillow writes fewer bits and would cut 255 to the last class.
+    palette = [part for color in extend_palette(data.classes.palette, 256) for part in color]
     for pair in track([pair for part in data.splits.values() for pair in part], 'Writing label maps', transient=True):
         values = read_map(data.root / pair.label, as_colors=colored)
         values = pack(values) if colored else values
         at = np.searchsorted(keys[order], values).clip(max=len(keys) - 1)
         indices = np.where(keys[order][at] == values, order[at], IGNORED).astype(np.uint8)
         image = Image.fromarray(indices)
-        image.putpalette([part for color in data.classes.palette for part in color])
+        image.putpalette(palette)
         path = folder / f'{pair.image}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)

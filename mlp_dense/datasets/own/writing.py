@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlp_dense.datasets.own.coco import CocoPart, OwnCoco
-from mlp_dense.datasets.own.models import Model, is_whole_model, name_base
+from mlp_dense.datasets.own.models import Model, name_base
 from mlp_dense.datasets.own.schedule import Plan
 from mlp_dense.datasets.own.segmentation import OwnLabels, Part
 from mlp_dense.datasets.own.templates import DETECTION, HEAD, SEGMENTATION, TEST_LOADER, TRAIN_LOADER
@@ -24,12 +24,15 @@ LIGHT, FULL = {'ratio': '(0.85, 1.2)', 'distort': ''}, {
 
 @dataclass(frozen=True)
 class Choice:
-    """What a config is written for: its path, the model and its schedule, and the weights to start from ('': none)."""
+    """What a config is written for: its path, the model and its schedule, the weights to start from ('': none), and
+    whether these are of a whole model.
+    """
 
     config: Path
     model: Model
     plan: Plan
     weights: str = ''
+    whole: bool = False
 
     @property
     def is_light(self) -> bool:
@@ -148,7 +151,7 @@ def _start(choice: Choice) -> tuple[str, str]:
     if not choice.weights:
         hint = f'; {model.published} has published ones' if model.published else ''
         load = f'# Training starts from random weights{hint}.\n'
-    elif is_whole_model(choice.weights):
+    elif choice.whole:
         load = f'load_from = {Path(choice.weights).as_posix()!r}  # a whole model, of which the heads may differ\n'
     else:
         init = f"dict(type='Pretrained', checkpoint={Path(choice.weights).as_posix()!r})"
