@@ -38,7 +38,7 @@ class CheckedLabels:
 
 def watch_labels(dataset: Any) -> None:
     """Insert :class:`CheckedLabels` into the pipeline of a built dataset of mmseg after the step that loads labels."""
-    classes = getattr(dataset, 'metainfo', {}).get('classes')
+    classes: Any = getattr(dataset, 'metainfo', {}).get('classes')
     transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
     names = [type(step).__name__ for step in transforms]
     is_ours = classes and hasattr(dataset, 'reduce_zero_label') and 'CheckedLabels' not in names

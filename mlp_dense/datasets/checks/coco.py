@@ -215,7 +215,8 @@ def mask_fault(mask: Any, image: Mapping[str, Any]) -> str | None:
     for polygon in mask:
         if len(polygon) < 6 or len(polygon) % 2:
             return f'it has a polygon of {len(polygon)} numbers; a polygon is x, y of three points and more; {remedy}'
-    if not all(map(is_number, chain.from_iterable(mask))):
+    numbers = list(chain.from_iterable(mask))
+    if not {*map(type, numbers)} <= {int, float} or not math.isfinite(sum(numbers)):  # is_number takes 8 times as long
         return f'a polygon holds something else than finite numbers; {remedy}'
     return None
 

@@ -111,10 +111,9 @@ def steps(pipeline: Any) -> Iterator[Mapping[str, Any]]:
 
 def _reads_like(cls: Any, library: str, name: str) -> bool:
     """Tell whether a class lists its data in the same way as a class of a library."""
-    if not find_spec(library):
-        return False
-    base = getattr(import_module(f'{library}.datasets'), name)
-    return base in getattr(cls, '__mro__', ()) and cls.load_data_list is base.load_data_list
+    bases = [base for base in getattr(cls, '__mro__', ()) if base.__name__ == name]
+    bases = [base for base in bases if base.__module__.startswith(f'{library}.')]
+    return bool(bases) and cls.load_data_list is bases[0].load_data_list
 
 
 def _defaults(cls: Any) -> dict[str, Any]:
