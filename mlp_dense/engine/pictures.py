@@ -136,7 +136,7 @@ def draw_sample(visualizer: Any, image: np.ndarray, sample: BaseDataElement, **o
         visualizer.dataset_meta = meta
     if not needs_legend:
         return picture
-    present = np.unique(np.concatenate([np.unique(labels.cpu()) for labels in maps]))
+    present = np.unique(np.concatenate([np.unique(labels.cpu()) for labels in maps])).astype(int)  # some are floats
     entries = [(font.names[k], meta['palette'][k]) for k in present.tolist() if 0 <= k < len(font.names)]
     return np.concatenate((picture, draw_legend(entries, picture.shape[0], font.path)), 1)
 
