@@ -40,9 +40,15 @@ def check_file_place(path: str | os.PathLike, option: str) -> Path:
         UserError: ``path`` is a folder, or its folder cannot be written to; ``option`` stands first in the message.
     """
     file = Path(path)
-    if file.is_dir():
+    if os.path.isdir(file):
         raise UserError(f'{option} {path} is a folder; name a file')
     make_folder(file.parent, option)
-    if file.exists() and not os.access(file, os.W_OK):
-        raise UserError(f'{option} {path} cannot be written to (Permission denied); name another file')
+    is_new = not os.path.exists(file)
+    try:
+        file.open('ab').close()
+        if is_new:
+            file.unlink()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, 'strerror', None) or str(error)
+        raise UserError(f'{option} {path} cannot be written to ({reason}); name another file') from error
     return file

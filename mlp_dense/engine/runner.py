@@ -120,7 +120,7 @@ class CheckedRunner(Runner):
         load_into(self.model, filename, exact=self.exact, content=content)
         self._has_loaded = True
         keep_to_data(content, filename, checkpoint_folder(self.cfg))
-        self.saved = {key: content.get(key) for key in ('meta', 'param_schedulers')}
+        self.saved: dict[str, Any] = {key: content.get(key) for key in ('meta', 'param_schedulers')}
         return content
 
     def resume(self, filename: str, *args: Any, **options: Any) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from runs import given, run_tool, small_config, still
 
 from mlp_dense.datasets.shapes import CLASSES, make_shapes
-from mlp_dense.engine.checks import latest_checkpoint
+from mlp_dense.engine.resume import latest_checkpoint
 from mlp_dense.errors import UserError
 from mlp_dense.report.build import find_config
 

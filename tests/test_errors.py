@@ -1,0 +1,74 @@
+"""What a tool leaves when it fails: one line, once, and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import signal
+
+import pytest
+from torch.utils.data import DataLoader
+
+from mlp_dense.errors import ArgumentError, CheckpointError, UserError, user_errors, write_error
+
+
+def fail_with(error):
+    @user_errors
+    def run():
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ('error', 'code', 'line'),
+    [
+        (UserError('config x does not exist'), 2, 'config x does not exist'),
+        (OSError(errno.ENOSPC, 'No space left on device', 'a/b'), 2, 'a/b: no space left on the disk; '),
+        (OSError(errno.EDQUOT, 'Disk quota exceeded'), 2, 'no space left on the disk; '),
+        (KeyboardInterrupt(), 130, 'interrupted'),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(error, code, line, capfd):
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        assert fail_with(error)() == code
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    told = capfd.readouterr().err
+    assert told.startswith(f'error: {line}') and told.count('\n') == 1
+
+
+@pytest.mark.parametrize('error', [ValueError('x'), OSError(errno.EIO, 'x')])
+def test_a_defect_keeps_its_traceback(error):
+    with pytest.raises(type(error)):
+        fail_with(error)()
+
+
+def test_processes_of_one_launcher_write_the_same_line_once(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv('MLP_DENSE_TOLD', str(tmp_path))
+    for message in ('a', 'a', 'b'):
+        write_error(message)
+    assert capfd.readouterr().err == 'error: a\nerror: b\n'
+
+
+class Failing:
+    """A data set whose items raise an error."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        try:
+            raise KeyError('cause: of another kind')
+        except KeyError as error:
+            raise self.kind('image a: b.png is broken; replace it') from error
+
+
+@pytest.mark.parametrize('kind', [UserError, ArgumentError, CheckpointError])
+def test_an_error_in_a_data_worker_keeps_its_line(kind):
+    with pytest.raises(kind) as error:
+        next(iter(DataLoader(Failing(kind), num_workers=1)))
+    assert str(error.value) == 'image a: b.png is broken; replace it'
