@@ -29,6 +29,7 @@ FAMILIES = {
     'raftmlp': ('s', 'm', 'l'),
     'mlpmixer': ('b16',),
 }
+CHANNELS = ('upernet_cyclemlp_grey', 'upernet_cyclemlp_bands', 'retinanet_cyclemlp_grey')
 WITH_WEIGHTS = r'cyclemlp_b\d|vip_.7|mlpmixer_b16'  # experiments for which a released file exists
 
 # Millions of parameters of the whole model: CycleMLP, arXiv:2107.10224v1, tables 5 and 6.
@@ -58,6 +59,7 @@ def test_every_experiment_has_its_config():
     expected |= {path_of(method, 'shapes') for method in METHODS}
     prefixes = [family.paper.prefix for family in families()]
     expected |= {path_of(method, 'shapes', prefix) for method in ('upernet', 'retinanet') for prefix in prefixes}
+    expected |= {ROOT / f'configs/{name}_shapes.py' for name in CHANNELS}
     assert expected == set(CONFIGS)
 
 

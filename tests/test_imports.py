@@ -18,11 +18,12 @@ ROOMS = [
     ['timm_classes'],
     ['timm_classifier', 'timm_features'],
     ['timm_models'],
+    ['preprocessor'],
     ['datasets'],
     ['engine'],
     ['predict', 'report', 'export', 'stats'],
 ]
-CORE = {room for rooms in ROOMS[:8] for room in rooms}
+CORE = {room for rooms in ROOMS[:9] for room in rooms}
 
 PROBE = """
 import sys
