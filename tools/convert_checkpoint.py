@@ -31,6 +31,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         'a file that does not fit model.backbone',
     )
     parser.add_argument(
+        '--ema', action='store_true', help='take the moving average of the weights, which INPUT holds beside them'
+    )
+    parser.add_argument(
         '--unsafe',
         action='store_true',
         help='unpickle whatever INPUT asks for. This RUNS ANY CODE IN INPUT with all your rights, so give it only for '
@@ -61,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         refuse_existing(args.output)
     if args.unsafe:
         print(f'--unsafe: any code in {args.input} runs now, with all your rights', flush=True)
-    content = read_checkpoint(args.input, unsafe=args.unsafe)
+    content = read_checkpoint(args.input, unsafe=args.unsafe, ema=args.ema)
     state = content['state_dict']
     if args.config:
         state, report = to_own_layout(state, args.config, args.input)

@@ -97,7 +97,7 @@ def _average(content: Mapping[str, Any], entries: list[str], source: str) -> str
     key = next((key for key in entries if key in AVERAGED), None)
     if key is None:
         raise CheckpointError(
-            f'{source} holds no moving average of the weights, none of {", ".join(AVERAGED)}; leave out ema=True'
+            f'{source} holds no moving average of the weights, none of {", ".join(AVERAGED)}; leave out ema'
         )
     # Only mmengine's averages count their steps, and only mmengine swaps the two.
     return 'state_dict' if 'steps' in content[key] and 'state_dict' in entries else key
