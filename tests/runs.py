@@ -6,12 +6,17 @@ for every run.
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import re
 import runpy
+import select
+import struct
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,11 +125,33 @@ def run_tool(tool: str, *args: object) -> Finished:
         return Finished(process.exitcode, log.read_text())
 
 
+def run_tool_on_terminal(tool: str, *args: object, columns: int = 100) -> Finished:
+    """``python tools/<tool>.py ARGS`` on a terminal of this width; the output has its control sequences."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(PRELOAD)
+    near, far = os.openpty()
+    fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack('HHHH', 50, columns, 0, 0))
+    process = context.Process(target=_run, args=(Path(os.ttyname(far)), tool, [str(arg) for arg in args]))
+    process.start()
+    output, ends = bytearray(), time.monotonic() + TIMEOUT
+    while time.monotonic() < ends:
+        if select.select([near], [], [], 0.1)[0]:
+            output += os.read(near, 65536)
+        elif not process.is_alive():
+            break
+    process.kill()
+    process.join()
+    os.close(near), os.close(far)
+    return Finished(process.exitcode, output.decode().replace('\r\n', '\n'))
+
+
 def _run(log: Path, tool: str, args: list[str]) -> None:
     with log.open('w') as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.chdir(ROOT)
+    for name in ('COLUMNS', 'LINES'):  # which pytest's readline leaves to its children, and terminals do not
+        os.environ.pop(name, None)
     torch.set_num_threads(1)  # threads that wait for each other on busy cores make small runs many times slower
     script = f'tools/{tool}.py'
     sys.argv = [script, *args]
