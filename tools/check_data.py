@@ -70,6 +70,12 @@ def by_file(source: Iterator[Finding], totals: Counter[str], groups: dict[str, l
         groups.setdefault(finding.file, []).append(finding)
 
 
+def count(totals: Counter[str], level: str, file: str = '') -> str:
+    """Return the number of findings of a level, of all or of one file, in words such as '2 errors'."""
+    number = totals[f'{level} {file}'.strip()]
+    return f'{number} {level}{"s" * (number != 1)}'
+
+
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
@@ -95,11 +101,10 @@ def run(args: argparse.Namespace) -> int:
         for source in sources(cfg, splits, advance):
             by_file(source, totals, groups)
     for file, findings in groups.items():
-        counts = ((totals[f'{level} {file}'], level) for level in LEVELS)
-        print(f'{file}: {", ".join(f"{count} {level}" + "s" * (count > 1) for count, level in counts if count)}')
+        print(f'{file}: {", ".join(count(totals, level, file) for level in LEVELS if totals[f"{level} {file}"])}')
         for finding in sorted(findings, key=lambda finding: (finding.level, finding.kind)):
             print(f'  {finding.level}: {finding.message}')
-    print(f'{", ".join(splits)}: {totals["error"]} errors, {totals["warning"]} warnings')
+    print(f'{", ".join(splits)}: {", ".join(count(totals, level) for level in LEVELS)}')
     return 1 if totals['error'] else 0
 
 

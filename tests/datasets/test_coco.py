@@ -7,7 +7,7 @@ from copy import deepcopy
 
 import pytest
 from mmdet.datasets import CocoDataset
-from mmdet.datasets.api_wrappers import COCO
+from mmdet.datasets.api_wrappers import COCO, COCOeval
 from PIL import Image
 
 from mlp_dense.datasets.coco import complete, complete_coco
@@ -101,6 +101,22 @@ def test_ids_are_whole_numbers_above_0_and_unique(read):
         assert [annotation['id'] for annotation in api.dataset['annotations']] == right
         assert sorted(api.anns) == sorted(right)  # the index is that of the new ids
         assert api.get_img_ids() == [7, 8] and api.get_cat_ids() == [3, 4]
+
+
+def test_results_that_are_the_truth_are_right(read):
+    content = deepcopy(WHOLE)
+    for index, annotation in enumerate(content['annotations']):
+        annotation.update(id=index, iscrowd=0)  # pycocotools takes 0 for no match
+    truth = read(content)
+    results = [
+        dict(image_id=part['image_id'], category_id=part['category_id'], bbox=part['bbox'], score=1.0)
+        for part in content['annotations']
+    ]
+    judge = COCOeval(truth, truth.loadRes(results), 'bbox')
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    assert judge.stats[0] == pytest.approx(1)
 
 
 def test_sizes_are_those_of_the_images(read, tmp_path):

@@ -38,7 +38,7 @@ def check(method, root, *args):
 def test_data_without_fault(method, root):
     done = check(method, root)
     assert done.code == 0, done.tail
-    assert re.search(r'^train, val, test: 0 errors, \d warnings$', done.output, re.M), done.tail
+    assert re.search(r'^train, val, test: 0 errors, \d warnings?$', done.output, re.M), done.tail
     assert done.output.count('classes never occur') <= 2  # test data, the same as those for validation, come once
 
 
@@ -99,25 +99,26 @@ def test_labels_are_looked_at_before_the_start(values, fault, root, tmp_path):
 
 def test_annotations_are_looked_at_before_the_start(root, tmp_path):
     path = edit(root, lambda content: content['annotations'][2].update(segmentation=[[1, 2, 3, 4]]))
-    done = run_tool('train', small_config('mask_rcnn'), '--work-dir', tmp_path / 'run', *given('retinanet', root))
+    args = ('--work-dir', tmp_path / 'run', '--cfg-options', f'data_root={root}')
+    done = run_tool('train', small_config('mask_rcnn'), *args)
     assert f'{path}: annotation id 3: it has a polygon of 4 numbers' in done.error
 
 
 def test_boxes_alone_without_derivable_fields_train_and_are_judged(root, tmp_path):
-    runs = []
-    for part in ('whole', 'bare'):
-        options = given('retinanet', root, **{'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1})
-        done = run_tool('train', small_config('retinanet'), '--seed', 0, '--work-dir', tmp_path / part, *options)
-        runs.append(done.metrics('val'))
-        for split in ('train', 'val'):
-            file = root / f'annotations/instances_{split}2017.json'
-            content = json.loads(file.read_text())
-            for index, annotation in enumerate(content['annotations']):
-                for key in ('area', 'iscrowd', 'segmentation'):
-                    del annotation[key]
-                annotation['id'] = index  # from 0
-            for image in content['images']:
-                del image['width'], image['height']
-            file.write_text(json.dumps(content))
-    assert 'area (' in done.output and 'width and height (' in done.output
-    assert runs[0].keys() == runs[1].keys()
+    for file in (root / 'annotations').glob('instances_*.json'):
+        content = json.loads(file.read_text())
+        for index, annotation in enumerate(content['annotations']):
+            for key in ('area', 'iscrowd', 'segmentation'):
+                del annotation[key]
+            annotation['id'] = index  # from 0
+        for image in content['images']:
+            del image['width'], image['height']
+        file.write_text(json.dumps(content))
+    options = given('retinanet', root, **{'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1})
+    done = run_tool('train', small_config('retinanet'), '--work-dir', tmp_path, '--log', 'full', *options)
+    assert 'coco/bbox_mAP' in done.metrics('val')
+    derived = re.findall(r'instances_(\w+)2017.json: .* derived in memory: (.*)', done.output)
+    assert {split for split, _ in derived} == {'train', 'val'}
+    assert all(
+        what in text for _, text in derived for what in ('area (', 'iscrowd (', 'annotation id (1)', 'width and')
+    )
