@@ -49,7 +49,8 @@ def find_classes(scan: Scan, table: list[Entry], ignore: Iterable[str] = ()) -> 
     Raises:
         UserError: the table does not fit the label maps, or fewer than two classes are left.
     """
-    if scan.colored and all(r == g == b for r, g, b in scan.pixels) and not any(entry.color for entry in table):
+    grey = all(isinstance(key, tuple) and len(set(key)) == 1 for key in scan.pixels)
+    if scan.colored and grey and not any(entry.color for entry in table):
         classes = _by_values({key[0]: key for key in scan.pixels if isinstance(key, tuple)}, table, {})
         classes.convert, classes.reduce_zero_label = True, False
         classes.reason = f'grey label maps stored as RGB, {classes.reason}'
