@@ -1,0 +1,155 @@
+"""Names of results, samples in the size of a picture, and hooks that draw and write what a test gives."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.structures import InstanceData, PixelData
+from mmseg.structures import SegDataSample
+from mmseg.visualization import SegLocalVisualizer
+from PIL import Image
+
+from mlp_dense.engine import pictures
+from mlp_dense.engine.hooks import LabelMapsHook, PicturesHook, SideBySideHook, replace_visualization
+from mlp_dense.engine.pictures import draw_sample, fit_sample, pick_nearest, result_names
+
+META = {'classes': ('back', 'zebra', 'зебра'), 'palette': [(0, 0, 0), (250, 0, 0), (0, 250, 0)]}
+
+
+class Images:
+    """A data set as the hooks see it."""
+
+    metainfo = META
+
+    def __init__(self, folder, *paths):
+        self.data_prefix, self.paths = {'img_path': str(folder)}, [str(path) for path in paths]
+
+    def __len__(self):
+        return len(self.paths)
+
+    def get_data_info(self, index):
+        return {'img_path': self.paths[index]}
+
+
+def test_results_keep_sub_folders_and_have_different_names():
+    inside = Images('d/val', 'd/val/a/1.jpg', 'd/val/b/1.jpg', 'd/val/1.png', 'd/val/1.jpg', 'd/x/../val/c/d.e.jpg')
+    outside = Images('d/other', '/elsewhere/1.jpg', 'd/other/a/1.jpg', 'd/val/a/1.jpg')
+    assert result_names([inside, outside]) == {
+        'd/val/a/1.jpg': 'a/1',
+        'd/val/b/1.jpg': 'b/1',
+        'd/val/1.png': '1',
+        'd/val/1.jpg': '1_2',
+        'd/x/../val/c/d.e.jpg': 'c/d.e',
+        '/elsewhere/1.jpg': '1_3',  # outside of the folder: no folder is left
+        'd/other/a/1.jpg': 'a/1_2',
+    }
+
+
+def label_sample(path, labels, **meta):
+    sample = SegDataSample(metainfo={'img_path': str(path), 'ori_shape': labels.shape, **meta})
+    for name in ('gt_sem_seg', 'pred_sem_seg'):
+        sample.set_data({name: PixelData(data=torch.from_numpy(labels)[None])})
+    return sample
+
+
+def test_samples_are_brought_to_the_size_of_the_picture():
+    labels = np.arange(12).reshape(3, 4).repeat(2, 0).repeat(2, 1)
+    sample = label_sample('a.png', labels)
+    masks = np.zeros((1, 6, 8), np.uint8)
+    masks[0, 2:4, 4:8] = 1
+    for kind in (torch.from_numpy(masks), BitmapMasks(masks, 6, 8)):
+        boxes = torch.tensor([[4.0, 2.0, 8.0, 4.0]])
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.tensor([0]), masks=kind)
+        fitted = fit_sample(sample, (6, 8), (3, 4))
+        assert torch.equal(fitted.gt_sem_seg.data[0], torch.arange(12).reshape(3, 4))
+        assert fitted.gt_instances.bboxes.tolist() == [[2, 1, 4, 2]]
+        small = fitted.gt_instances.masks
+        small = small.masks if isinstance(small, BitmapMasks) else small.numpy()
+        assert np.array_equal(small, masks[:, ::2, ::2])
+    assert pick_nearest(torch.arange(3)[None, None], (1, 6)).tolist() == [[[0, 0, 1, 1, 2, 2]]]
+
+
+@pytest.fixture
+def tested(tmp_path, monkeypatch):
+    """Two images of one name in two folders, the samples of their test, and the runner as the hooks see it."""
+    monkeypatch.setattr('mlp_dense.datasets.images.LONG', 40)
+    samples = []
+    for folder, label in (('a', 1), ('b', 2)):
+        path = tmp_path / 'images' / folder / '1.png'
+        path.parent.mkdir(parents=True)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(np.full((90, 50, 3), 100 * label, np.uint8)).save(path, exif=exif)
+        samples.append(label_sample(path, np.full((50, 90), label), reduce_zero_label=folder == 'b'))
+    images = Images(tmp_path / 'images', *(sample.img_path for sample in samples))
+    visualizer = SegLocalVisualizer(alpha=1.0)
+    visualizer.dataset_meta = META
+    added = []
+    visualizer.add_image = lambda name, picture, step: added.append((name, picture, step))
+    loader = SimpleNamespace(dataset=images)
+    runner = SimpleNamespace(test_dataloader=loader, val_dataloader=loader, visualizer=visualizer, iter=4)
+    return runner, samples, added
+
+
+def test_pictures_of_a_test_keep_sub_folders_and_are_reduced_and_upright(tested, tmp_path):
+    runner, samples, _ = tested
+    hook = SideBySideHook(str(tmp_path / 'out'))
+    hook.before_test(runner)
+    hook.after_test_iter(runner, 0, outputs=samples)
+    drawn = sorted((tmp_path / 'out').rglob('*.png'))
+    assert [str(path.relative_to(tmp_path / 'out')) for path in drawn] == ['a/1.png', 'b/1.png']
+    for path, sample, color in zip(drawn, samples, META['palette'][1:], strict=True):
+        picture = np.asarray(Image.open(path))
+        assert picture.shape[0] == 22 and picture.shape[1] > 120  # 50 x 90 to 22 x 40, three times, and the legend
+        assert (picture[:, :40] == 100 * int(sample.pred_sem_seg.data.max())).all()
+        assert (picture[:, 40:120] == color).all()
+
+
+def test_label_maps_keep_sub_folders_and_count_as_the_files_do(tested, tmp_path):
+    runner, samples, _ = tested
+    hook = LabelMapsHook(str(tmp_path / 'out'))
+    hook.before_test(runner)
+    hook.after_test_iter(runner, 0, outputs=samples)
+    for name, label in (('a', 1), ('b', 3)):
+        labels = np.asarray(Image.open(tmp_path / f'out/{name}/1.png'))
+        assert labels.shape == (50, 90) and labels.dtype == np.uint8 and (labels == label).all()
+
+
+def test_the_hook_in_place_of_the_librarys(tested):
+    runner, samples, added = tested
+    for kind in ('SegVisualizationHook', 'mmseg.SegVisualizationHook'):
+        cfg = Config(dict(default_hooks=dict(visualization=dict(type=kind, draw=True, interval=3))))
+        replace_visualization(cfg)
+        assert cfg.default_hooks.visualization == dict(type='PicturesHook', draw=True, interval=3)
+    shown = Config(dict(default_hooks=dict(visualization=dict(type='SegVisualizationHook', show=True))))
+    replace_visualization(shown)
+    assert shown.default_hooks.visualization.type == 'SegVisualizationHook'
+    hook = PicturesHook(draw=True, interval=3)
+    for index in range(4):
+        hook.after_val_iter(runner, index, outputs=samples)
+    assert [(name, step) for name, _, step in added] == [('val_1.png', 6)]
+    assert added[0][1].shape[0] == 22
+    PicturesHook().after_test_iter(runner, 0, outputs=samples)
+    assert len(added) == 1
+
+
+def test_names_outside_ascii_stand_in_a_legend(monkeypatch):
+    visualizer, texts = SegLocalVisualizer(alpha=1.0), []
+
+    def draw_legend(entries, height, path):
+        texts.append(entries)
+        return np.zeros((height, 7, 3), np.uint8)
+
+    monkeypatch.setattr(pictures, 'draw_legend', draw_legend)
+    image, sample = np.zeros((30, 40, 3), np.uint8), label_sample('a.png', np.full((30, 40), 2.0, np.float32))
+    visualizer.dataset_meta = META
+    assert draw_sample(visualizer, image, sample).shape == (30, 87, 3)
+    assert texts == [[('зебра', (0, 250, 0))]]
+    assert visualizer.dataset_meta is META or visualizer.dataset_meta == META
+    visualizer.dataset_meta = {**META, 'classes': ('a', 'b', 'c')}
+    assert draw_sample(visualizer, image, sample).shape == (30, 80, 3)  # written by mmseg
