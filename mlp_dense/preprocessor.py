@@ -34,8 +34,7 @@ def bands_preprocessor(base: str, mean: Sequence[float], std: Sequence[float], *
             raise ArgumentError(f'data_preprocessor.{name} is for 3 channels and mean has {len(mean)}; set it to False')
     preprocessor = MODELS.build({'type': base, 'mean': [0.0], 'std': [1.0], **options})
     for name, values in (('mean', mean), ('std', std)):
-        values = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
-        preprocessor.register_buffer(name, values, persistent=False)
+        preprocessor.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1), persistent=False)
     preprocessor.register_forward_pre_hook(_check_bands)
     return preprocessor
 
