@@ -21,11 +21,12 @@ class CheckedLabels:
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         path, labels = data.get('seg_map_path'), data['gt_seg_map']
         size = tuple(data.get('ori_shape', labels.shape)[:2])
+        if labels.shape[2:]:
+            raise ImageFileError(f'labels {path} have {labels.shape[2]} channels; write one, of class indices')
         if labels.shape != size:
-            what = 'x'.join(map(str, labels.shape))
             raise ImageFileError(
-                f'labels {path} are an array of {what} and the image is {size[0]}x{size[1]}; write one channel of the '
-                f"image's size"
+                f'labels {path} are of {labels.shape[1]} x {labels.shape[0]} pixels and the image of {size[1]} x '
+                f'{size[0]}; make both of a size'
             )
         beyond = labels[(labels >= self.num_classes) & (labels != self.ignored) & (labels != 255)]
         if beyond.size:

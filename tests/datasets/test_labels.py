@@ -34,8 +34,8 @@ def dataset(tmp_path):
     [
         (np.resize(np.array([0, 1, 2, 255], np.uint8), (24, 32)), None),
         (np.resize(np.array([0, 1, 3], np.uint8), (24, 32)), r'hold 2 when loaded, but the classes are 0 to 1'),
-        (np.ones((32, 24), np.uint8), r'an array of 32x24 and the image is 24x32'),
-        (np.ones((24, 32, 3), np.uint8), r'an array of 24x32x3'),
+        (np.ones((32, 24), np.uint8), r'are of 24 x 32 pixels and the image of 32 x 24'),
+        (np.ones((24, 32, 3), np.uint8), r'have 3 channels'),
     ],
 )
 def test_labels_are_checked_as_they_are_loaded(labels, fault, dataset, tmp_path):

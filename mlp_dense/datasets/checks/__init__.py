@@ -31,7 +31,7 @@ def check_dataset(
         dataset: the config of one dataset, without wrappers such as ``RepeatDataset``.
         split: 'train', 'val' or 'test'; files of 'train' must be annotated.
         num_classes: how many classes the model has, for a segmentation dataset that does not name its own.
-        thorough: decode every file. False is the form for the start of a training: the lists of files, annotation
+        thorough: open every file. False is the form for the start of a training: the lists of files, annotation
             files up to some size, and as many images and labels, spread over the set, as a second suffices for.
         advance: called with the number of files done and to be done as the check goes on.
     """

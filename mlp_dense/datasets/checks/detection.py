@@ -91,7 +91,7 @@ def _file_findings(
 
     def read(image: Mapping[str, Any]) -> Picture:
         path = os.path.join(settings.images, image['file_name'])
-        return read_picture(path, thorough) if is_known(path) else Picture()
+        return read_picture(path) if is_known(path) else Picture()
 
     for image, picture in walk(images, read, thorough, advance):
         path = os.path.join(settings.images, image['file_name'])

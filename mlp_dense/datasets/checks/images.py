@@ -35,7 +35,7 @@ class Picture:
     fault: str = ''
 
 
-def read_picture(path: str, decode: bool) -> Picture:
+def read_picture(path: str, decode: bool = True) -> Picture:
     """Read the head of an image file and, with ``decode``, try to decode the rest."""
     if not os.path.isfile(path):
         return Picture(fault='does not exist; put the file there or take it out of the list')

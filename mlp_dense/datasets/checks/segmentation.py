@@ -36,7 +36,7 @@ def check_segmentation(
     def read(name: str) -> tuple[Picture, Labels | None]:
         path = label_of[name]
         image = image_path(settings, name)
-        picture = read_picture(image, thorough) if is_known(image) else Picture()
+        picture = read_picture(image) if is_known(image) else Picture()
         return picture, read_labels(path) if path and is_known(path) else None
 
     values: Counter[int] = Counter()

@@ -13,6 +13,9 @@ from mlp_dense.datasets.images import unlimited_pillow
 SECONDS = 1.0
 """How long the fast form of a check opens files of one data set."""
 
+LEAST = 32
+"""How many files the fast form opens however long it takes."""
+
 BATCH = 64
 """How many files are read ahead at most; what is read of them stays small."""
 
@@ -32,7 +35,7 @@ def walk(
         items: what is gone through.
         read: called in several threads.
         thorough: read all items, in their order. False takes them in an order that is mixed, and the same each time,
-            until :data:`SECONDS` are over.
+            until :data:`SECONDS` are over, and :data:`LEAST` are read.
         advance: called with the number of items done and of all.
     """
     ends = None if thorough else monotonic() + SECONDS
@@ -40,7 +43,7 @@ def walk(
     size = BATCH if thorough else 4
     with unlimited_pillow(), ThreadPoolExecutor(4) as pool:
         for start in range(0, len(order), size):
-            if start and ends is not None and monotonic() > ends:
+            if start >= LEAST and ends is not None and monotonic() > ends:
                 return
             batch = order[start : start + size]
             for index, (item, result) in enumerate(zip(batch, pool.map(read, batch), strict=True)):
