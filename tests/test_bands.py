@@ -58,13 +58,13 @@ def test_from_the_data_to_the_picture_of_a_prediction(name, suffix, channels, sh
     assert trained.code == 0, trained.tail
     checkpoint = next(path for path in (tmp_path / 'run').glob('*_*.pth') if 'best' not in path.name)
     assert weights(checkpoint)['backbone.patch_embed.proj.weight'].shape[1] == channels
-    shown = ['--work-dir', tmp_path / 'test', '--show-dir', 'shown', *settings]
+    shown = ['--work-dir', tmp_path / 'test', '--show-dir', tmp_path / 'shown', *settings]
     tested = run_tool('test', config(name), checkpoint, *shown)
     assert tested.code == 0, tested.tail
     image = next(path for path in sorted(shapes.rglob(f'*{suffix}')) if 'val' in path.parent.name)
     predicted = run_tool('predict', config(name), checkpoint, image, '--out-dir', tmp_path / 'predicted')
     assert predicted.code == 0, predicted.tail
-    pictures = [list((tmp_path / folder).rglob('*.[pj][np]g')) for folder in ('browse', 'test', 'predicted')]
+    pictures = [list((tmp_path / folder).rglob('*.[pj][np]g')) for folder in ('browse', 'shown', 'predicted')]
     assert all(pictures), pictures
     assert all(np.asarray(Image.open(path)).std() > 5 for found in pictures for path in found)
 
