@@ -15,7 +15,7 @@ from mlp_dense.timm_classifier import TimmClassifier
 
 EACH = pytest.mark.parametrize('family', FAMILIES, ids=lambda family: family.type)
 CLASSES = {cls.__name__: timm_models.CLASSES[cls, TimmClassifier] for cls, _ in timm_models.ARCHS.values()}
-EVERY_FAMILY = list({family: name for name, (family, _) in timm_models.ARCHS.items()}.values())
+EVERY_FAMILY = list({family: name for name, (family, _) in reversed(timm_models.ARCHS.items())}.values())
 
 
 def build(family, **options):
