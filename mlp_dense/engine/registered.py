@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.utils import get_object_from_string
+from torch.nn import SyncBatchNorm
 
 LIBRARIES = ('mmdet', 'mmseg')
 
@@ -116,6 +117,8 @@ def _imported(value: Any) -> Any:
 
 def _registered_name(cfg: Config, target: Any) -> str:
     """Return the name under which mmengine finds an object in the config's scope, or else its import path."""
+    if target is SyncBatchNorm:
+        return 'SyncBN'  # which stands for a subclass in mmcv
     for chain in _chains(cfg):
         for position, registry in enumerate(chain):
             for name, module in registry.module_dict.items():
