@@ -27,6 +27,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> int:
     from mlp_dense.errors import UserError
+    from mlp_dense.folders import check_file_place
     from mlp_dense.report.curves import draw, read_run
 
     figure = draw([read_run(folder) for folder in args.work_dirs], args.keys)
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f'--out {out}: no picture format; end its name in one of {", ".join(f".{kind}" for kind in kinds)}'
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
+    check_file_place(out, '--out')
     figure.savefig(out, dpi=150)
     print(out)
     return 0

@@ -14,9 +14,11 @@ from rich.progress import track
 
 from mlp_dense.datasets.images import loading_step, loads_bgr, reduced_size, to_rgb
 from mlp_dense.engine.checks import check_data, innermost
+from mlp_dense.engine.completion import without_workers
 from mlp_dense.engine.pictures import draw_sample, fit_sample, result_names
 from mlp_dense.engine.runner import CheckedRunner
 from mlp_dense.errors import UserError
+from mlp_dense.folders import make_folder
 from mlp_dense.report.drawing import make_visualizer
 
 
@@ -36,14 +38,15 @@ def browse(cfg: Config, split: str, number: int, out_dir: Path) -> int:
         The number of pictures drawn.
 
     Raises:
-        UserError: the config has no such split, or its data are missing or broken.
+        UserError: the config has no such split, its data are missing or broken, or the folder cannot be written to.
     """
     loader = cfg.get(f'{split}_dataloader')
     if not loader:
         raise UserError(f'the config has no {split}_dataloader; choose another --split')
     check_data(cfg, split)
+    make_folder(out_dir, '--out-dir')
     init_default_scope(cfg.default_scope)
-    dataset: Any = CheckedRunner.build_dataloader({**loader, 'num_workers': 0, 'persistent_workers': False}).dataset
+    dataset: Any = CheckedRunner.build_dataloader(without_workers(loader)).dataset
     visualizer = make_visualizer(cfg, dataset)
     datasets = list(innermost(dataset))
     names, bands = result_names(datasets), datasets[0].metainfo.get('rgb_bands')

@@ -16,6 +16,7 @@ from mlp_dense.engine.resume import latest_checkpoint
 from mlp_dense.engine.runner import CheckedRunner, test
 from mlp_dense.engine.testing import write_predictions
 from mlp_dense.errors import UserError
+from mlp_dense.folders import check_file_place
 from mlp_dense.report import facts
 from mlp_dense.report.curves import read_run, sessions
 from mlp_dense.report.page import render
@@ -50,6 +51,7 @@ def write_report(
     """
     cfg = load_config(str(config or find_config(work_dir)), options)
     check_data(cfg, 'test')
+    check_file_place(out, '--out')
     speed = facts.Facts()
     if predictions is None:
         checkpoint = checkpoint or latest_checkpoint(work_dir)
@@ -66,7 +68,6 @@ def write_report(
         'Speed and memory': facts.of_training(run, cfg.train_dataloader.batch_size) + speed,
         'Environment': facts.of_environment(),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
     page = render(work_dir.resolve().name, results, run, tables, cfg.pretty_text, number)
     out.write_text(page, encoding='utf-8')
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 
 import numpy as np
@@ -13,7 +14,8 @@ from runs import ROOT, run_script, small_config
 
 from mlp_dense import predict
 from mlp_dense.datasets.images import ImageFileError
-from mlp_dense.predict import Predictor, find_sources
+from mlp_dense.errors import UserError
+from mlp_dense.predict import Predictor, Writer, find_sources
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +61,50 @@ def test_from_python_an_unreadable_file_is_raised_or_handed_over(pixels, tmp_pat
     messages = ' / '.join(map(str, errors))
     assert 'none.png does not exist' in messages and 'c.png is too small (70x20 pixels); 32 are needed' in messages
     assert len(errors) == 3
+
+
+def test_wrong_arguments_are_told_before_the_model_is_loaded():
+    image = noise((64, 48))
+    for options, error, told in (
+        (dict(images=None), TypeError, 'images must be paths, arrays or a list of them, not NoneType'),
+        (dict(images=[image, 3]), TypeError, 'which holds int'),
+        (dict(images=image[:0]), UserError, r'got \(0, 48|64, 3\)'),
+        (dict(images=image[None]), UserError, 'an image array must be'),
+        (dict(images=image.astype(object)), UserError, 'object'),
+        (dict(tile='64x48'), TypeError, r"tile must be \(width, height\) in pixels, such as \(512, 512\), not '64x48'"),
+        (dict(tile=64), TypeError, 'not 64'),
+        (dict(tile=(64, 48.0)), TypeError, 'tile must be'),
+        (dict(tile=(64, 48), overlap='4'), TypeError, 'overlap must be an integer'),
+        (dict(batch_size=0), UserError, 'batch size 0 must be 1 or more'),
+        (dict(batch_size=2.5), TypeError, 'batch size must be an integer'),
+    ):
+        with pytest.raises(error, match=told):
+            predict('no config', 'no checkpoint', **{'images': image, **options})
+
+
+def test_the_callable_module_can_be_pickled():
+    assert pickle.loads(pickle.dumps(predict)) is predict
+
+
+def test_an_array_that_the_pipeline_would_not_load_is_refused(pixels):
+    for image in (noise((64, 48))[..., 0], noise((64, 48)).astype(float)):
+        with pytest.raises(UserError, match=r'must be \(height, width, 3\), BGR, uint8, for this model'):
+            predict(*pixels, image)
+
+
+def test_greyscale(pixels, tmp_path):
+    options = {'test_dataloader.dataset.pipeline.0.color_type': 'grayscale'}
+    image = noise((70, 50))[..., 0]
+    Image.fromarray(image).save(tmp_path / 'grey.png')
+    predictor = Predictor(*pixels, options={**options, 'model.data_preprocessor.bgr_to_rgb': False})
+    conv = predictor.model.decode_head.conv_seg
+    conv.weight.data = conv.weight.data[:, :1]  # a model of one band
+    conv.in_channels = 1
+    writer = Writer(tmp_path, predictor.model.dataset_meta, predictor.is_detector)
+    for picture, sample in predictor.run(find_sources([tmp_path / 'grey.png', image])):
+        assert np.array_equal(sample.pred_sem_seg.data[0], level_of(image[..., None]))
+        writer.write(picture, sample)
+    assert len(list((tmp_path / 'overlays').iterdir())) == 2
 
 
 def test_what_inputs_stand_for(tmp_path):

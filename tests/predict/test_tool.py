@@ -215,7 +215,7 @@ def test_a_video_that_cannot_be_read_is_skipped(pixels, tmp_path, capfd):
         ({}, '--tile 64x31', 'tile 64x31 is too small'),
         ({}, '--batch-size 0', 'batch size 0 must be 1 or more'),
         ({}, '--json', '--labels writes'),
-        ({}, '--out-dir pyproject.toml', 'cannot make folder pyproject.toml'),
+        ({}, '--out-dir pyproject.toml', '--out-dir pyproject.toml cannot be written to (pyproject.toml is a file)'),
         ({}, '--cfg-options model.backbone.token_grip=window', 'model.backbone'),
     ],
 )
@@ -229,6 +229,55 @@ def test_what_the_user_can_mend_ends_in_one_line(change, flags, message, shapes,
     assert len(errors) == 1
     assert message in errors[0]
     assert not (tmp_path / 'overlays').exists()
+
+
+def test_ids_are_those_of_the_annotation_file(shapes, checkpoint, tmp_path, capfd):
+    root = tmp_path / 'data'
+    folder = root / 'val2017'
+    content = json.loads((shapes / 'annotations/instances_val2017.json').read_text())
+    content['categories'] = [{**category, 'id': 900 - 3 * category['id']} for category in content['categories']]
+    for number, image in enumerate(content['images']):
+        (folder / str(number)).mkdir(parents=True)
+        (folder / f'{number}/1.jpg').write_bytes((shapes / 'val2017' / image['file_name']).read_bytes())
+        image.update(file_name=f'{number}/1.jpg', id=40 - number)
+    (folder / '40.jpg').write_bytes((folder / '0/1.jpg').read_bytes())  # not in the annotation file
+    for hidden in ('.hidden.jpg', '.cache/x.jpg', '0/._1.jpg', '.DS_Store'):
+        (folder / hidden).parent.mkdir(exist_ok=True)
+        (folder / hidden).write_bytes(b'')
+    (root / 'annotations').mkdir()
+    (root / 'annotations/instances_val2017.json').write_text(json.dumps(content))
+    args = (small_config('retinanet'), checkpoint('retinanet_cyclemlp'), folder, '--out-dir', tmp_path, '--json')
+    flags = ('--cfg-options', f'data_root={root}', ALL_BOXES['retinanet'])
+    assert run(*args, *flags) == 0
+    assert 'class index + 1' not in capfd.readouterr().err
+    dataset = json.loads((tmp_path / 'dataset.json').read_text())
+    ids = {str(image['file_name']).removeprefix(f'{folder}/'): image['id'] for image in dataset['images']}
+    assert ids == {'0/1.jpg': 40, '1/1.jpg': 39, '2/1.jpg': 38, '40.jpg': 41}
+    assert [category['name'] for category in dataset['categories']] == list(CLASSES[1:])
+    ids = {category['name']: category['id'] for category in content['categories']}
+    assert all(category['id'] == ids[category['name']] for category in dataset['categories'])
+    results = json.loads((tmp_path / 'predictions.json').read_text())
+    assert {result['category_id'] for result in results} <= {category['id'] for category in content['categories']}
+    assert {result['image_id'] for result in results} == {38, 39, 40, 41}
+    (root / 'annotations/instances_val2017.json').unlink()
+    assert run(*args, *flags) == 0
+    assert 'category ids in predictions.json are class index + 1: there is no annotation file' in capfd.readouterr().err
+    assert {result['category_id'] for result in json.loads((tmp_path / 'predictions.json').read_text())} <= {
+        *range(1, 11)
+    }
+
+
+def test_one_image_that_is_too_large_costs_one_line(pixels, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr('mlp_dense.predict.memory.memory_limit', lambda: 700 * 500 * 40.0)
+    (tmp_path / 'images').mkdir()
+    Image.fromarray(noise((700, 500))).save(tmp_path / 'images/a.png')
+    Image.fromarray(noise((70, 50))).save(tmp_path / 'images/b.png')
+    args = (*pixels, tmp_path / 'images', '--out-dir', tmp_path / 'out', '--labels')
+    assert run(*args) == 1
+    assert 'a.png of 700 x 500 pixels needs about' in capfd.readouterr().err
+    assert [path.name for path in (tmp_path / 'out/labels').iterdir()] == ['b.png']
+    assert run(*args, '--tile', '256x256') == 0  # its logits are never there at once
+    assert np.array_equal(read(tmp_path / 'out/labels/a.png'), level_of(noise((700, 500))))
 
 
 def test_below_the_score_nothing_is_drawn(shapes, checkpoint, tmp_path, capfd):
