@@ -52,21 +52,21 @@ def config(name: str):
 )
 def test_from_the_data_to_the_picture_of_a_prediction(name, suffix, channels, shapes, tmp_path):
     settings = list(options({**SHORT[name.partition('_')[0]], 'data_root': shapes}))
-    browsed = run_tool('browse', config(name), '--out-dir', tmp_path / 'browse', '--number', 1, *settings)
-    assert browsed.code == 0, browsed.tail
     trained = run_tool('train', config(name), '--work-dir', tmp_path / 'run', *settings)
     assert trained.code == 0, trained.tail
     checkpoint = next(path for path in (tmp_path / 'run').glob('*_*.pth') if 'best' not in path.name)
     assert weights(checkpoint)['backbone.patch_embed.proj.weight'].shape[1] == channels
-    shown = ['--work-dir', tmp_path / 'test', '--show-dir', tmp_path / 'shown', *settings]
-    tested = run_tool('test', config(name), checkpoint, *shown)
-    assert tested.code == 0, tested.tail
     image = next(path for path in sorted(shapes.rglob(f'*{suffix}')) if 'val' in path.parent.name)
-    predicted = run_tool('predict', config(name), checkpoint, image, '--out-dir', tmp_path / 'predicted')
-    assert predicted.code == 0, predicted.tail
-    pictures = [list((tmp_path / folder).rglob('*.[pj][np]g')) for folder in ('browse', 'shown', 'predicted')]
-    assert all(pictures), pictures
-    assert all(np.asarray(Image.open(path)).std() > 5 for found in pictures for path in found)
+    runs = {'predicted': ['predict', config(name), checkpoint, image, '--out-dir', tmp_path / 'predicted']}
+    if channels == 4:
+        shown = ['--show-dir', tmp_path / 'shown', '--work-dir', tmp_path / 'test']
+        runs['shown'] = ['test', config(name), checkpoint, *shown, *settings]
+        runs['browsed'] = ['browse', config(name), '--out-dir', tmp_path / 'browsed', '--number', 1, *settings]
+    for folder, command in runs.items():
+        done = run_tool(*command)
+        assert done.code == 0, done.tail
+        pictures = [path for path in (tmp_path / folder).rglob('*') if path.suffix in ('.png', '.jpg')]
+        assert pictures and all(np.asarray(Image.open(path)).std() > 5 for path in pictures), folder
 
 
 def build(cfg):

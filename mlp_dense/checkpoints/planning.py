@@ -117,8 +117,8 @@ def _other_stems(model: nn.Module, state: StateDict) -> Iterator[Stem]:
 def _constants(model: nn.Module, state: StateDict) -> Iterator[str]:
     """List the names of a file that repeat constants of a backbone's definition; ``from_released`` compared them."""
     for path, module in model.named_modules():
-        endings = getattr(module, 'released_constants', ())
-        yield from (name for name in state if endings and name.startswith(path) and name.endswith(endings))
+        endings, prefix = getattr(module, 'released_constants', ()), f'{path}.' if path else ''
+        yield from (name for name in state if endings and name.startswith(prefix) and name.endswith(endings))
 
 
 def _check_finite(model: nn.Module, loaded: StateDict, source: str) -> None:
