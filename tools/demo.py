@@ -21,6 +21,7 @@ DEMOS = {
     'det': ('configs/retinanet_cyclemlp_shapes.py', 'coco/bbox_mAP_50', 'configs/mask_rcnn_cyclemlp_shapes.py'),
 }
 SHAPES = ('--root', 'data/shapes', '--train', '400', '--val', '100', '--size', '160', '--seed', '0')
+SELDOM = ('--cfg-options', 'default_hooks.logger.interval=50')  # lines, where the output is no terminal
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     config, metric, other = DEMOS[args.task]
     work_dir, began = Path('work_dirs') / f'demo_{args.task}', time.monotonic()
     run_tool('tools/make_shapes.py', *SHAPES)
-    run_tool('tools/train.py', config, '--work-dir', str(work_dir), '--seed', '0')
+    run_tool('tools/train.py', config, '--work-dir', str(work_dir), '--seed', '0', *SELDOM)
     trained = newest_metric(work_dir, metric)
     checkpoint = Path((work_dir / 'last_checkpoint').read_text().strip())
     test_dir, pictures = work_dir / 'test', work_dir / 'pictures'

@@ -135,6 +135,14 @@ def test_both_processes_end_with_the_same_weights(runs):
     assert first['digest'] == second['digest']
 
 
+def test_only_the_first_process_writes_to_the_screen(runs):
+    _, _, (_, two, _) = runs
+    lines = two.output.splitlines()
+    begins = ('config  ', 'data  ', 'device  ', 'weights  ', 'validation after', 'trained ')
+    assert [begin for begin in begins if sum(line.startswith(begin) for line in lines) != 1] == []
+    assert ', 2 processes' in next(line for line in lines if line.startswith('device '))
+
+
 def test_every_validation_image_counts_once(runs):
     _, (_, one, _), (_, two, _) = runs
     for processes, done in ((1, one), (2, two)):

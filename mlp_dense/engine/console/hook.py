@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 REDRAW = 0.1
 """Seconds between two drawings of the bar, at least."""
+SPARSE = 10.0
+"""Seconds between two lines of a validation or test where there is no bar, at least: a short one needs none."""
 WIDE = 100
 """Columns from which there is room for the iterations per second."""
 
@@ -35,10 +37,11 @@ class ConsoleHook(Hook):
         self.screen.begin(head(runner, ('test',), self.screen.notes or ()))
 
     def before_val_epoch(self, runner: Runner) -> None:
-        self.screen.per_class = runner.iter >= runner.max_iters
+        self.screen.per_class, self.drawn = runner.iter >= runner.max_iters, time.monotonic()
 
     def before_test_epoch(self, runner: Runner) -> None:
-        self.screen.per_class, self.began = True, time.monotonic()
+        self.screen.per_class = True
+        self.drawn = self.began = time.monotonic()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         done, total, per_epoch = runner.iter + 1, runner.max_iters, len(runner.train_dataloader)
@@ -62,7 +65,8 @@ class ConsoleHook(Hook):
 
     def _after_eval_iter(self, runner: Runner, name: str, batch_idx: int, total: int) -> None:
         done = batch_idx + 1
-        if self._is_due(self.every_n_inner_iters(batch_idx, self._interval(runner)), done == total):
+        line = self.every_n_inner_iters(batch_idx, self._interval(runner)) and time.monotonic() - self.drawn > SPARSE
+        if self._is_due(line, done == total):
             figures = 'evaluating' if done == total else _time_left(runner)
             self.screen.progress(done, total, f'{name} {done}/{total}', figures)
 
@@ -121,12 +125,10 @@ class ConsoleHook(Hook):
 
     def _is_due(self, line: bool, last: bool) -> bool:
         """Tell whether to show the state: at the logger's interval, or on a terminal a few times a second."""
-        if self.screen.bar is None:
-            return line
-        if time.monotonic() - self.drawn < REDRAW and not last:
-            return False
-        self.drawn = time.monotonic()
-        return True
+        is_due = line if self.screen.bar is None else last or time.monotonic() - self.drawn > REDRAW
+        if is_due:
+            self.drawn = time.monotonic()
+        return is_due
 
 
 def _checkpoint_hooks(runner: Runner) -> list[CheckpointHook]:
