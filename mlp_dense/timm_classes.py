@@ -40,6 +40,8 @@ class TimmModel(PyramidMLP):
 
     family: ClassVar[type[PyramidMLP]]
     """The class of :mod:`mlp_dense.backbones` behind the model."""
+    default_cfg: dict[str, Any]
+    """What timm keeps about the model; ``create_model`` sets it."""
 
     def __init__(
         self,
@@ -104,7 +106,7 @@ class TimmModel(PyramidMLP):
             self.set_img_size(self.check_square(size))
         if update_model_input_size is not None:
             update_model_input_size(self, size)
-        if hasattr(self, 'default_cfg'):  # create_model gives it
+        if hasattr(self, 'default_cfg'):
             cfg = {'input_size': (self.in_chans, *size), 'pool_size': self._cells(size)}
             self.default_cfg = self.pretrained_cfg = {**self.default_cfg, **cfg}
 

@@ -160,8 +160,8 @@ def _subclass(mixin: type[TimmModel], family: type[PyramidMLP]) -> type[TimmMode
     return globals()[name]
 
 
-def _entrypoint(family: type[PyramidMLP], arch: str) -> Callable[..., TimmModel]:
-    def entrypoint(pretrained: bool = False, **options: Any) -> TimmModel:
+def _entrypoint(family: type[PyramidMLP], arch: str) -> Callable[..., nn.Module]:
+    def entrypoint(pretrained: bool = False, **options: Any) -> nn.Module:
         return create(family, arch, pretrained, **options)
 
     entrypoint.__name__ = entrypoint.__qualname__ = f'{family.paper.prefix}_{arch}'
