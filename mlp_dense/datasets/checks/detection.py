@@ -38,10 +38,14 @@ def check_detection(
         yield Finding('error', file, str(error).removeprefix(f'{file}: '), 'annotation file')
         return
     is_training = split == 'train' and not settings.test_mode
-    yield from content_findings(
+    is_sound = True
+    for finding in content_findings(
         content, file, with_mask=settings.with_mask, is_training=is_training, derivable=thorough
-    )
-    yield from _use_findings(settings, content, thorough)
+    ):
+        is_sound = is_sound and finding.level != 'error'
+        yield finding
+    if is_sound:
+        yield from _use_findings(settings, content, thorough)
     yield from _file_findings(settings, content, thorough, advance)
 
 
