@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from mlp_dense.datasets.own import Request, make_config
 
     request = Request(**{**vars(args), 'ignore': tuple(args.ignore)})
-    errors = make_config(request, Console(soft_wrap=True, highlight=False))
+    errors = make_config(request, Console(soft_wrap=True, highlight=False, markup=False))
     todo = f'mend the {errors} errors above, then' if errors else 'next:'
     print(f'{args.out} written; {todo} python tools/train.py {args.out}')
     return 1 if errors else 0

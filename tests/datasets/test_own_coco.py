@@ -59,7 +59,7 @@ def write(path: Path, content: dict, folder: Path) -> None:
 
 
 def make(data: Path, out: Path, task: str = 'det', **options):
-    console = Console(file=io.StringIO(), soft_wrap=True, width=200)
+    console = Console(file=io.StringIO(), soft_wrap=True, width=200, markup=False)
     make_config(Request(data, task, out=out, **options), console)
     return load_config(str(out)), console.file.getvalue()
 
@@ -163,14 +163,14 @@ def twice(content):
         (
             without_masks,
             'instance',
-            '6 of 6 objects have no segmentation, such as annotation 3; add masks',
+            'annotation id 3: it has no segmentation',
         ),
-        (twice, 'det', "two categories are called 'cat'"),
-        (spoil(categories=[]), 'det', 'categories is missing or empty'),
-        (spoil(images=[{'id': 1}]), 'det', 'images[0] (id 1) has no file_name'),
+        (twice, 'det', "2 categories have the name 'cat'"),
+        (spoil(categories=3), 'det', 'categories is no list of dicts'),
+        (spoil(images=[{'id': 1}]), 'det', 'image id 1 has no file_name'),
         (spoil(annotations=[]), 'det', 'holds no COCO JSON with boxes'),
         (spoil(images=[{'id': 1, 'file_name': 'x/y.png'}]), 'det', 'names images such as x/y.png, which are not in'),
-        (None, 'det', 'cannot be read as JSON'),
+        (None, 'det', 'is no complete JSON file'),
         (None, 'seg', 'holds no label maps'),
     ],
 )

@@ -57,7 +57,7 @@ def write_all(root: Path, image: str, label: str, values=lambda labels: labels, 
 def make(root: Path, **options):
     """The config that is written for a folder, its datasets by split, and what was printed."""
     out = options.pop('out', root.parent / 'cfg' / 'own.py')
-    console = Console(file=io.StringIO(), soft_wrap=True, width=200)
+    console = Console(file=io.StringIO(), soft_wrap=True, width=200, markup=False)
     make_config(Request(root, 'seg', out=out, **options), console)
     cfg = load_config(str(out))
     init_default_scope('mmseg')

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from rich.console import Console
 
 from mlp_dense.datasets.checks import cap, check_dataset, check_splits
+from mlp_dense.datasets.own.bands import measure_bands
 from mlp_dense.datasets.own.coco import OwnCoco, inspect_coco, write_coco_parts
 from mlp_dense.datasets.own.models import SMALL, choose_model, is_whole_model
 from mlp_dense.datasets.own.outputs import Outputs
@@ -71,9 +72,10 @@ def make_config(request: Request, console: Console) -> int:
     data = look_through(request)
     sizes = sizes_of(data)
     print_summary(data, sizes, console)
+    bands = measure_bands(data.images('train'))
     plan = plan_segmentation if isinstance(data, OwnLabels) else plan_detection
     light, count = request.arch == SMALL, len(data.images('train'))
-    choice = Choice(request.out, model, plan(sizes, count, light), request.weights, whole)
+    choice = Choice(request.out, model, plan(sizes, count, light), request.weights, whole, bands)
     outputs.start()
     if isinstance(data, OwnLabels):
         text = segmentation_config(choice, data, write_parts(data, outputs))
@@ -92,7 +94,7 @@ def print_findings(config: Path, console: Console) -> int:
     findings = [finding for split, dataset in datasets.items() for finding in check_dataset(dataset, split=split)]
     findings += check_splits({split: [dataset] for split, dataset in datasets.items()})
     for finding in cap(findings):
-        console.print(f'{finding.level}: {finding}', markup=False)
+        console.print(f'{finding.level}: {finding}')
     return sum(finding.level == 'error' for finding in findings)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlp_dense.datasets.own.coco_files import CocoFile, check_coco, check_masks, find_files, find_images, read_coco
+from mlp_dense.datasets.own.coco_files import CocoFile, find_files, find_images, read_checked
 from mlp_dense.datasets.own.outputs import Outputs
 from mlp_dense.datasets.own.splits import divide
 from mlp_dense.datasets.palette import Color, extend_palette
@@ -70,12 +70,7 @@ def inspect_coco(data: Path, images: str = '', val: str = '', masks: bool = Fals
             raise UserError(f'--images {images} is no folder')
     parts, notes = {}, []
     for split, path in files.items():
-        content = read_coco(path)
-        if content is None:
-            raise UserError(f'{path} is no COCO file; it needs images, annotations and categories')
-        check_coco(path, content)
-        if masks:
-            check_masks(path, content)
+        content = read_checked(path, masks)
         file = find_images(path, content, split, roots)
         notes += _drop_missing(file)
         parts[split] = file

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from mlp_dense.datasets.checks.coco import content_findings, read_coco
 from mlp_dense.datasets.own.files import read_folder, split_of_name
 from mlp_dense.errors import UserError
 
@@ -27,53 +28,21 @@ class CocoFile:
     """Whether ``content`` is no longer what the file holds."""
 
 
-def read_coco(path: Path) -> dict[str, Any] | None:
-    """Read a JSON file; None for one that is not of COCO's kind.
+def read_checked(path: Path, masks: bool) -> dict[str, Any]:
+    """Read an annotation file.
 
     Raises:
-        UserError: the file is missing or no JSON.
+        UserError: it is missing or not of COCO's form, or something in it is wrong that cannot be derived.
     """
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError as error:
-        raise UserError(f'{path} does not exist; name a COCO JSON file or a folder that holds one') from error
-    except (OSError, ValueError) as error:
-        raise UserError(f'{path} cannot be read as JSON ({error}); write it again') from error
-    if not isinstance(content, dict) or not isinstance(content.get('images'), list) or 'annotations' not in content:
-        return None
+    if not path.is_file():
+        raise UserError(f'{path} does not exist; name a COCO JSON file or a folder that holds one')
+    content = read_coco(str(path))
+    findings = content_findings(content, str(path), with_mask=masks, is_training=True, derivable=False)
+    errors = [finding for finding in findings if finding.level == 'error']
+    if errors:
+        more = f' (and {len(errors) - 1} more errors)' if len(errors) > 1 else ''
+        raise UserError(f'{errors[0]}{more}')
     return content
-
-
-def check_coco(path: Path, content: dict[str, Any]) -> None:
-    """Raise UserError for lists of an annotation file that miss what everything else needs."""
-    for group, keys in (
-        ('images', ('id', 'file_name')),
-        ('categories', ('id', 'name')),
-        ('annotations', ('image_id', 'category_id')),
-    ):
-        items = content.get(group)
-        if not isinstance(items, list) or not items:
-            raise UserError(f'{path}: {group} is missing or empty; a COCO file has images, annotations and categories')
-        for index, item in enumerate(items):
-            lacking = [key for key in keys if not isinstance(item, dict) or item.get(key) is None]
-            if lacking:
-                number = item.get('id', 'missing') if isinstance(item, dict) else 'missing'
-                raise UserError(f'{path}: {group}[{index}] (id {number}) has no {lacking[0]}; add it or remove it')
-    names = [category['name'] for category in content['categories']]
-    twice = [name for name in names if names.count(name) > 1 or not isinstance(name, str)]
-    if twice:
-        raise UserError(f'{path}: two categories are called {twice[0]!r}, or it is no text; rename one or merge both')
-
-
-def check_masks(path: Path, content: dict[str, Any]) -> None:
-    """Raise UserError if objects of an annotation file have no masks."""
-    items = content['annotations']
-    lacking = [item.get('id') for item in items if not item.get('segmentation')]
-    if lacking:
-        raise UserError(
-            f'{path}: {len(lacking)} of {len(items)} objects have no segmentation, such as annotation {lacking[0]}; '
-            f'add masks, or use --task det'
-        )
 
 
 def find_files(data: Path, val: str = '') -> dict[str, Path]:
@@ -118,9 +87,12 @@ def _coco_below(folder: Path) -> list[Path]:
 
 
 def _has_boxes(path: Path) -> bool:
-    """Tell whether a JSON file holds objects with boxes, unlike captions and lists of test images."""
-    content = read_coco(path)
-    items = content.get('annotations') if content else None
+    """Tell whether a JSON file holds objects, unlike captions and lists of test images."""
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        content = read_coco(str(path))  # which names the fault
+    items = content.get('annotations') if isinstance(content, dict) and 'images' in content else None
     return bool(
         isinstance(items, list) and items and isinstance(items[0], dict) and {'bbox', 'segmentation'} & {*items[0]}
     )

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 
-import tifffile
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mlp_dense.datasets.images import size_of
+from mlp_dense.datasets.own.bands import kind_of, probe
 from mlp_dense.datasets.own.coco import OwnCoco
 from mlp_dense.datasets.own.segmentation import OwnLabels
-
-DEPTHS = {'1': 1, 'I;16': 16, 'I;16B': 16, 'I': 32, 'F': 32}
-PROBED = 20
 
 
 def sizes_of(data: OwnLabels | OwnCoco) -> list[tuple[int, int]]:
@@ -46,11 +42,18 @@ def print_summary(data: OwnLabels | OwnCoco, sizes: Sequence[tuple[int, int]], c
     widths, heights = zip(*sizes, strict=True)
     spans = [f'{min(part)} / {round(median(part))} / {max(part)}' for part in (widths, heights)]
     console.print(f'images: {len(sizes)}; width {spans[0]}, height {spans[1]} (smallest / median / largest)')
-    console.print(f'image files: {", ".join(describe_files(data))}')
+    kinds = {kind_of(path) for path in probe([path for split in data.splits for path in data.images(split)])}
+    console.print(f'image files: {", ".join(sorted(map(str, kinds)))}')
+    for what, odd in (
+        ('greyscale images are read as three equal channels', [kind for kind in kinds if kind.channels == 1]),
+        ('values of more than 8 bits are cut to 8; write TIFF to keep them', [kind for kind in kinds if kind.bits > 8]),
+    ):
+        if any(not kind.has_bands for kind in odd):
+            console.print(f'note: {what}')
     counts = ', '.join(f'{split} {len(data.images(split))}' for split in data.splits)
     console.print(f'split: {counts} ({data.split_note})')
     for note in data.notes:
-        console.print(f'note: {note}', markup=False)
+        console.print(f'note: {note}')
 
 
 def _counted(data: OwnLabels | OwnCoco) -> tuple[str, str]:
@@ -58,18 +61,18 @@ def _counted(data: OwnLabels | OwnCoco) -> tuple[str, str]:
     return ('pixels' if isinstance(data, OwnLabels) else 'objects'), 'images'
 
 
-def _rows(data: OwnLabels | OwnCoco) -> list[list[str]]:
+def _rows(data: OwnLabels | OwnCoco) -> list[list[str | Text]]:
     """Return the cells of the table of classes."""
     if isinstance(data, OwnCoco):
         colors = data.palette
         return [
-            [name, _swatch(color), str(data.objects[name]), str(data.in_images[name])]
+            [Text(name), _swatch(color), str(data.objects[name]), str(data.in_images[name])]
             for name, color in zip(data.names, colors, strict=True)
         ]
     classes, scan = data.classes, data.scan
     total = sum(scan.pixels.values())
     return [
-        [name, _value(key), _swatch(color), f'{100 * scan.pixels[key] / total:.2f} %', str(scan.images[key])]
+        [Text(name), _value(key), _swatch(color), f'{100 * scan.pixels[key] / total:.2f} %', str(scan.images[key])]
         for name, key, color in zip(classes.names, classes.keys, classes.palette, strict=True)
     ]
 
@@ -79,31 +82,7 @@ def _value(key: int | tuple[int, int, int]) -> str:
     return str(key) if isinstance(key, int) else ','.join(map(str, key))
 
 
-def _swatch(color: tuple[int, int, int]) -> str:
+def _swatch(color: tuple[int, int, int]) -> Text:
     """Write a patch of a colour for the console, and its numbers."""
     numbers = ','.join(map(str, color))
-    return f'[rgb({numbers})]■[/] {numbers}'
-
-
-def describe_files(data: OwnLabels | OwnCoco) -> list[str]:
-    """Return the kinds of some image files spread over the set: suffix, channels and bits."""
-    paths = [path for split in data.splits for path in data.images(split)]
-    kinds = {describe_file(path) for path in paths[:: max(1, len(paths) // PROBED)]}
-    return sorted(kinds)
-
-
-def describe_file(path: Path) -> str:
-    """Return the suffix, the number of channels and the bits of an image file."""
-    try:
-        with Image.open(path) as image:
-            channels = 3 if image.mode == 'P' else len(image.getbands())
-            return f'{path.suffix} of {channels} channels, {DEPTHS.get(image.mode, 8)} bits'
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        if path.suffix.lower() not in ('.tif', '.tiff'):
-            return f'{path.suffix} that cannot be decoded ({path})'
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            return f'{path.suffix} of {page.samplesperpixel} channels, {page.bitspersample} bits'
-    except (OSError, ValueError, tifffile.TiffFileError):
-        return f'{path.suffix} that cannot be decoded ({path})'
+    return Text('■ ', f'rgb({numbers})').append(numbers, 'default')

@@ -13,8 +13,8 @@ ${here}data_root = $root
 classes = $classes
 palette = $palette
 num_classes = len(classes)
-metainfo = dict(classes=classes, palette=palette)
-""")
+metainfo = dict(classes=classes, palette=palette$drawn)
+$load""")
 
 TRAIN_LOADER = Template("""\
 train_dataloader = dict(
@@ -62,7 +62,7 @@ dataset = dict(
     type='BaseSegDataset', data_root=data_root, metainfo=metainfo, reduce_zero_label=reduce_zero_label
 )
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    load,
     dict(type='LoadAnnotations', reduce_zero_label=reduce_zero_label),
     dict(type='RandomResize', scale=scale, ratio_range=$ratio, keep_ratio=True),
     dict(type='RandomCrop', crop_size=(crop, crop), cat_max_ratio=0.9),
@@ -70,7 +70,7 @@ train_pipeline = [
 $distort    dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    load,
     dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='LoadAnnotations', reduce_zero_label=reduce_zero_label),  # after Resize: the truth keeps its size
     dict(type='PackSegInputs'),
@@ -79,7 +79,7 @@ sizes = [dict(type='Resize', scale=scale, keep_ratio=True)]
 flips = [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)]
 annotate = [dict(type='LoadAnnotations', reduce_zero_label=reduce_zero_label)]
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    load,
     dict(type='TestTimeAug', transforms=[sizes, flips, annotate, [dict(type='PackSegInputs')]]),
 ]
 ${loaders}val_evaluator = dict(_delete_=True, type='IoUMetric', iou_metrics=['mIoU'])
@@ -104,18 +104,19 @@ $heads)
 
 # Images are brought within these sides: the median of the data, limited to what the recipe uses.
 scale = ($long, $short)
+annotations = $annotations
 dataset = dict(type='CocoDataset', data_root=data_root, metainfo=metainfo)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    $load,
+    load,
+    annotations,
     dict(type='RandomResize', scale=scale, ratio_range=$ratio, keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    load,
     dict(type='Resize', scale=scale, keep_ratio=True),
-    $load,
+    annotations,
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 ${loaders}val_evaluator = dict(_delete_=True, type='CocoMetric', ann_file=$val_file, metric=$metric)

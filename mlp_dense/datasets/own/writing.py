@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlp_dense.datasets.own.bands import Bands
 from mlp_dense.datasets.own.coco import CocoPart, OwnCoco
 from mlp_dense.datasets.own.models import Model, name_base
 from mlp_dense.datasets.own.schedule import Plan
@@ -16,16 +17,14 @@ from mlp_dense.datasets.palette import Color
 
 HERE = '{here}/'
 """The beginning of paths of files beside the config."""
-LIGHT, FULL = {'ratio': '(0.85, 1.2)', 'distort': ''}, {
-    'ratio': '(0.5, 2.0)',
-    'distort': "    dict(type='PhotoMetricDistortion'),\n",
-}  # fmt: skip
+BANDS = ", imdecode_backend='tifffile', to_float32=True"
+"""The arguments with which images of any bands are loaded."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a config is written for: its path, the model and its schedule, the weights to start from ('': none), and
-    whether these are of a whole model.
+    """What a config is written for: its path, the model and its schedule, the weights to start from ('': none),
+    whether these are of a whole model, and the bands of images that are not three of 8 bits.
     """
 
     config: Path
@@ -33,6 +32,7 @@ class Choice:
     plan: Plan
     weights: str = ''
     whole: bool = False
+    bands: Bands | None = None
 
     @property
     def is_light(self) -> bool:
@@ -65,18 +65,19 @@ def segmentation_config(choice: Choice, data: OwnLabels, parts: Mapping[str, Par
         if classes.reduce_zero_label
         else '0 is the first class',
         start=start,
-        preprocessor=_preprocessor(model, ['size=(crop, crop)']),
+        preprocessor=_preprocessor(choice, 'SegDataPreProcessor', ['size=(crop, crop)']),
         backbone=backbone,
         decode=', '.join([*channels[0], 'num_classes=num_classes']),
         auxiliary=', '.join([*channels[1], 'num_classes=num_classes']),
-        **(LIGHT if choice.is_light else FULL),
+        ratio='(0.85, 1.2)' if choice.is_light else '(0.5, 2.0)',
+        distort='' if choice.is_light or choice.bands else "    dict(type='PhotoMetricDistortion'),\n",
         loaders=_loaders(plan.batch, 'InfiniteSampler', places),
     )
 
 
 def detection_config(choice: Choice, data: OwnCoco, parts: Mapping[str, CocoPart], masks: bool) -> str:
     """Write the config of a detector, of one with masks for ``masks``."""
-    model, plan = choice.model, choice.plan
+    plan = choice.plan
     backbone, start = _start(choice)
     images = {split: file.content['images'] for split, file in data.splits.items()}
     places = {split: _coco_places(part, split) for split, part in parts.items()}
@@ -86,10 +87,10 @@ def detection_config(choice: Choice, data: OwnCoco, parts: Mapping[str, CocoPart
         vars(plan),
         head=_head(choice, data.root, 'Mask R-CNN' if masks else 'RetinaNet', images, data.names, data.palette, parts),
         start=start,
-        preprocessor=_preprocessor(model, []),
+        preprocessor=_preprocessor(choice, 'DetDataPreprocessor', []),
         backbone=backbone,
         heads=_heads(choice, masks),
-        load=f"dict(type='LoadAnnotations', with_bbox=True{', with_mask=True' * masks})",
+        annotations=f"dict(type='LoadAnnotations', with_bbox=True{', with_mask=True' * masks})",
         ratio='(0.85, 1.2)' if choice.is_light else '(0.8, 1.0)',
         loaders=_loaders(plan.batch, 'DefaultSampler', places, sampling),
         val_file=files['val'],
@@ -142,6 +143,8 @@ def _head(
         root=repr(f'{root.as_posix().rstrip("/")}/'),
         classes=_listed(names, '()'),
         palette=_listed(palette, '[]'),
+        drawn=f', rgb_bands={choice.bands.drawn}' if choice.bands else '',
+        load=f"load = dict(type='LoadImageFromFile'{BANDS if choice.bands else ''})\n",
     )
 
 
@@ -155,12 +158,17 @@ def _start(choice: Choice) -> tuple[str, str]:
         load = f'load_from = {Path(choice.weights).as_posix()!r}  # a whole model, of which the heads may differ\n'
     else:
         init = f"dict(type='Pretrained', checkpoint={Path(choice.weights).as_posix()!r})"
-    return ', '.join([*(f'{name}={value!r}' for name, value in model.backbone.items()), f'init_cfg={init}']), load
+    channels = {'in_channels': len(choice.bands.mean)} if choice.bands else {}
+    values = {**model.backbone, **channels}
+    return ', '.join([*(f'{name}={value!r}' for name, value in values.items()), f'init_cfg={init}']), load
 
 
-def _preprocessor(model: Model, values: list[str]) -> str:
+def _preprocessor(choice: Choice, base: str, values: list[str]) -> str:
     """Write the changes of the data preprocessor, or nothing."""
-    for name, numbers in (('mean', model.mean), ('std', model.std)):
+    source = choice.bands or choice.model
+    if choice.bands:
+        values = [*values, f"type='BandsPreProcessor', base={base!r}, bgr_to_rgb=False"]
+    for name, numbers in (('mean', source.mean), ('std', source.std)):
         values = values + ([f'{name}={[round(number, 3) for number in numbers]}'] if numbers else [])
     return f'    data_preprocessor=dict({", ".join(values)}),\n' if values else ''
 
