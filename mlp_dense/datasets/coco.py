@@ -17,7 +17,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from mlp_dense.datasets.checks.coco import content_findings, is_number, is_usable_id, mask_fault
+from mlp_dense.datasets.checks.coco import content_findings, form_fault, is_number, is_usable_id, mask_fault
 from mlp_dense.datasets.checks.images import read_picture
 from mlp_dense.datasets.checks.settings import DetectionSettings, read_settings
 from mlp_dense.errors import UserError
@@ -105,6 +105,9 @@ def complete(content: dict[str, Any], file: str, settings: DetectionSettings | N
 
 def _check(content: Mapping[str, Any], file: str, settings: DetectionSettings) -> None:
     """Raise UserError for what is wrong and cannot be derived."""
+    fault = form_fault(content)
+    if fault:
+        raise UserError(f'{file}: {fault}')
     findings = content_findings(content, file, with_mask=settings.with_mask, is_training=False, derivable=False)
     errors = [finding for finding in findings if finding.level == 'error']
     if errors:

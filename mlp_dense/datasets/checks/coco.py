@@ -13,6 +13,9 @@ from typing import Any, TypeGuard
 from mlp_dense.datasets.checks.findings import Finding
 from mlp_dense.errors import UserError
 
+LARGEST = 1e300
+"""Greater numbers than this count as infinite; JSON's whole numbers may be greater than any float."""
+
 SLACK = 1.0
 """How many pixels a box may reach beyond its image: tools round differently."""
 
@@ -24,7 +27,7 @@ def read_coco(path: str) -> dict[str, Any]:
             content = json.load(file)
     except (ValueError, OSError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise UserError(f'{path}: {_json_fault(error)}') from error
-    fault = _form_fault(content)
+    fault = form_fault(content)
     if fault:
         raise UserError(f'{path}: {fault}')
     return content
@@ -35,7 +38,7 @@ def _json_fault(error: Exception) -> str:
     return f'is no complete JSON file ({reason}); write it or fetch it again'
 
 
-def _form_fault(content: Any) -> str | None:
+def form_fault(content: Any) -> str | None:
     """Say why a JSON file's content is not in COCO's format; None if it is."""
     remedy = "an annotation file in COCO's format is a dict with the lists images, annotations and categories"
     if not isinstance(content, dict):
@@ -159,7 +162,8 @@ def _image_findings(images: list[dict[str, Any]], file: str, derivable: bool) ->
 
 def is_number(value: Any, above: float = -math.inf) -> TypeGuard[float]:
     """Tell whether a JSON value is a finite number above another."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > above
+    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_real and max(above, -LARGEST) < value < LARGEST  # not so for nan
 
 
 def _annotation_findings(
@@ -216,7 +220,8 @@ def mask_fault(mask: Any, image: Mapping[str, Any]) -> str | None:
         if len(polygon) < 6 or len(polygon) % 2:
             return f'it has a polygon of {len(polygon)} numbers; a polygon is x, y of three points and more; {remedy}'
     numbers = list(chain.from_iterable(mask))
-    if not {*map(type, numbers)} <= {int, float} or not math.isfinite(sum(numbers)):  # is_number takes 8 times as long
+    is_real = {*map(type, numbers)} <= {int, float} and min(numbers) > -LARGEST and max(numbers) < LARGEST
+    if not is_real or not math.isfinite(sum(numbers)):  # is_number takes 8 times as long
         return f'a polygon holds something else than finite numbers; {remedy}'
     return None
 
