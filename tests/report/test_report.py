@@ -216,7 +216,7 @@ def test_given_predictions_are_not_made_again(reports, shapes, tmp_path):
     done = run_tool('report', work_dir, '--predictions', predictions)
     assert f'{small} is 10 x 10 pixels and its truth 72 x 64' in done.error
     small.unlink()
-    assert f'image {small} does not exist' in run_tool('report', work_dir, '--predictions', predictions).error
+    assert f'{predictions} lacks {small.name}' in run_tool('report', work_dir, '--predictions', predictions).error
 
 
 def test_a_work_dir_that_was_moved_or_holds_too_little(reports, tmp_path):

@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 from runs import small_config
 
 from mlp_dense.engine.config import load_config
@@ -156,14 +157,55 @@ BOX = {'image_id': 1, 'category_id': 5, 'bbox': [1, 1, 9, 9], 'score': 0.5}
         ('[', 'not in the result format of COCO'),
         ('{"results": []}', 'not in the result format of COCO'),
         (json.dumps([BOX]), r'not in the result format of COCO \(segmentation\)'),
-        (json.dumps([{**BOX, 'segmentation': {}, 'image_id': 4}]), 'other images or classes'),
-        (json.dumps([{**BOX, 'segmentation': {}, 'category_id': 0}]), 'other images or classes'),
+        (json.dumps([{**BOX, 'segmentation': {}, 'image_id': 4}]), 'other images than .* image_id 4'),
+        (json.dumps([{**BOX, 'segmentation': {}, 'category_id': 0}]), 'other classes than .* category_id 0'),
     ],
 )
 def test_predictions_that_are_not_of_the_test_set_are_refused(content, told, tmp_path):
     cfg = prepare(tmp_path, FOUND)
     (tmp_path / 'found.json').write_text(content)
     with pytest.raises(UserError, match=told):
+        judge(cfg, tmp_path / 'found.json', 0.3)
+
+
+def test_objects_of_other_classes_do_not_count(tmp_path):
+    cfg = prepare(tmp_path, FOUND)
+    cfg.test_dataloader.dataset.metainfo.update(classes=('zebra', 'donut'), palette=[(250, 0, 0), (0, 0, 250)])
+    found = [one for one in json.loads((tmp_path / 'found.json').read_text()) if one['category_id'] != 6]
+    (tmp_path / 'found.json').write_text(json.dumps(found))
+    judged = judge(cfg, tmp_path / 'found.json', 0.3)
+    assert judged.confusion_names == ['zebra', 'donut', 'nothing']
+    assert judged.confusion.tolist() == [[2, 0, 0], [0, 0, 0], [1, 0, 0]]  # the kite is no object here
+    assert {'Truth', 'Prediction'} < judged.pictures(0).keys()
+
+
+@pytest.mark.parametrize('is_compressed', [True, False])
+def test_masks_of_the_truth_may_be_run_lengths(is_compressed, judged, tmp_path):
+    cfg = prepare(tmp_path, FOUND)
+    content = json.loads((tmp_path / 'truth.json').read_text())
+    for number, one in enumerate(content['annotations']):
+        x, y, right, bottom = corners(one['bbox'])
+        runs = [x * HEIGHT + y, *[bottom - y, HEIGHT - bottom + y] * (right - x - 1), bottom - y]
+        code = {'counts': [*runs, WIDTH * HEIGHT - sum(runs)], 'size': [HEIGHT, WIDTH]}
+        if is_compressed:
+            code = coco_mask.frPyObjects(code, HEIGHT, WIDTH)
+            code['counts'] = code['counts'].decode()
+        one.update(segmentation=code, id=number)  # from 0
+    (tmp_path / 'truth.json').write_text(json.dumps(content))
+    again = judge(cfg, tmp_path / 'found.json', 0.3)
+    assert again.metrics == judged.metrics and np.array_equal(again.confusion, judged.confusion)
+    before, after = judged.pictures(0), again.pictures(0)  # in colours that are random
+    changed = [(drawn['Truth'] != drawn['Image']).any(-1) for drawn in (before, after)]
+    assert changed[0].mean() > 0.05 and (changed[0] != changed[1]).mean() < 0.005
+
+
+def test_an_annotation_file_of_other_images_is_refused(tmp_path):
+    cfg = prepare(tmp_path, FOUND)
+    content = json.loads((tmp_path / 'truth.json').read_text())
+    content['images'] = content['images'][:2]
+    (tmp_path / 'other.json').write_text(json.dumps({**content, 'annotations': []}))
+    cfg.test_evaluator.ann_file = str(tmp_path / 'other.json')
+    with pytest.raises(UserError, match=r'other\.json lacks 1 of the 3 images of .*truth\.json, such as id 3'):
         judge(cfg, tmp_path / 'found.json', 0.3)
 
 
