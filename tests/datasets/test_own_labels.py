@@ -6,10 +6,13 @@ import io
 import re
 from pathlib import Path
 
-import mmseg.datasets  # noqa: F401  registers
+import mmseg.datasets
+import mmseg.models  # noqa: F401  registers
 import numpy as np
 import pytest
-from mmengine.registry import DATASETS, init_default_scope
+import tifffile
+import torch
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
 from rich.console import Console
 
@@ -64,10 +67,7 @@ def make(root: Path, **options):
     datasets = {}
     for split in ('train', 'val', 'test'):
         settings = cfg[f'{split}_dataloader'].dataset
-        pipeline = [
-            dict(type='LoadImageFromFile'),
-            *(step for step in settings.pipeline if step.type == 'LoadAnnotations'),
-        ]
+        pipeline = [step for step in settings.pipeline if step.type in ('LoadImageFromFile', 'LoadAnnotations')]
         datasets[split] = DATASETS.build({**settings, 'pipeline': pipeline, 'serialize_data': False})
     return cfg, datasets, console.file.getvalue()
 
@@ -335,3 +335,22 @@ def test_lines_of_tables(tmp_path):
     path.write_text('a,1,2,3\nb\nc,4,5,6\n')
     with pytest.raises(UserError, match="'b' has no color"):
         parse_table(path)
+
+
+def test_images_of_four_bands_are_read_as_they_are(tmp_path):
+    root = tmp_path / 'data'
+    write_all(root, 'images/{split}/{name}.tif', 'labels/{split}/{name}.png')
+    for path in root.glob('images/*/*.tif'):
+        pixels = np.random.default_rng(0).integers(0, 4000, (*SIZE[::-1], 4), np.uint16)
+        tifffile.imwrite(
+            path, pixels + np.arange(4, dtype=np.uint16) * 1000, photometric='minisblack', planarconfig='contig'
+        )
+    cfg, datasets, printed = make(root)
+    item = datasets['val'][0]
+    assert item['img'].shape == (*SIZE[::-1], 4) and item['img'].max() > 255
+    assert cfg.model.backbone.in_channels == 4 and cfg.val_dataloader.dataset.metainfo.rgb_bands == (0, 1, 2)
+    np.testing.assert_allclose(np.diff(cfg.model.data_preprocessor.mean), 1000, atol=200)
+    assert '.tif of 4 channels, 16 bits' in printed and 'cut to 8' not in printed
+    inputs = [torch.from_numpy(item['img']).permute(2, 0, 1)]
+    normal = MODELS.build(cfg.model.data_preprocessor)({'inputs': inputs})['inputs']
+    assert normal.shape[1] == 4 and abs(float(normal.mean())) < 0.5
