@@ -105,6 +105,20 @@ def test_layouts(file, folder, tmp_path):
     assert len(check(cfg)) == 6
 
 
+@pytest.mark.parametrize('folder', ['pictures/{split}', '{split}/shots'])
+def test_images_are_not_looked_for_among_label_maps_or_in_another_split(folder, tmp_path):
+    root = tmp_path / 'data'
+    for split, first in (('train', 1), ('val', 4)):
+        content = annotations(3, first)
+        for image in content['images']:
+            image['file_name'] = f'{image["id"] % 3}.png'
+        write(root / f'{split}.json', content, root / 'masks' / split)
+        write(root / f'{split}.json', content, root / folder.format(split=split))
+    cfg, _ = make(root, tmp_path / 'own.py')
+    prefixes = [cfg[f'{split}_dataloader'].dataset.data_prefix.img.rstrip('/') for split in ('train', 'val')]
+    assert prefixes == [folder.format(split=split) for split in ('train', 'val')]
+
+
 def test_one_file_is_divided_beside_the_config(tmp_path):
     root = tmp_path / 'data'
     write(root / 'result.json', annotations(10, prefix='C:\\Users\\me\\'), root / 'pictures')

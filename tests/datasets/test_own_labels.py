@@ -77,7 +77,7 @@ def check(cfg, datasets, count=3, shift=0):
     seen = {}
     for split in ('train', 'val'):
         for item in datasets[split]:
-            index = int(re.search(r'p(\d)', Path(item['img_path']).stem)[1])
+            index = int(re.search(r'p(\d)[^/]*(/1.png)?$', item['img_path'])[1])
             expected = truth(index).astype(int) - shift
             expected[expected < 0] = 255
             np.testing.assert_array_equal(item['gt_seg_map'], expected)
@@ -103,6 +103,7 @@ def check(cfg, datasets, count=3, shift=0):
         ('leftImg8bit/{split}/aachen/{name}_leftImg8bit.png', 'gtFine/{split}/aachen/{name}_gtFine_labelIds.png'),
         ('images/{split}/{name}.jpg', 'masks/{name}_mask.png'),
         ('image/{split}set/img_{name}.jpg', 'mask/{split}set/mask_{name}.png'),
+        ('shots/{split}/day_{name}/1.png', 'masks/{split}/day_{name}/1.png'),
     ],
 )
 def test_layouts_with_splits(image, label, tmp_path):

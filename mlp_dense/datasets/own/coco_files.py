@@ -10,7 +10,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from mlp_dense.datasets.checks.coco import content_findings, read_coco
-from mlp_dense.datasets.own.files import read_folder, split_of_name
+from mlp_dense.datasets.own.files import place, read_folder, split_of_name
 from mlp_dense.errors import UserError
 
 PROBED = 50
@@ -119,6 +119,7 @@ def _choose(folder: Path, paths: Iterable[Path]) -> dict[str, Path]:
 def find_images(path: Path, content: dict[str, Any], split: str, roots: Sequence[Path]) -> CocoFile:
     """Find the folder of an annotation file's images among the folders below ``roots``.
 
+    Of folders with as many of them, those of label maps and of other splits come last.
     Names that lead elsewhere, such as ``C:\\data\\a.jpg``, are cut to their last part where only that is found.
 
     Raises:
@@ -126,17 +127,22 @@ def find_images(path: Path, content: dict[str, Any], split: str, roots: Sequence
     """
     names = [str(image['file_name']) for image in content['images']]
     step = max(1, len(names) // PROBED)
-    folders = list(dict.fromkeys(folder for root in (path.parent, *roots) for folder in _folders(root)))
+    folders = {
+        folder: place(Path(root.resolve().name, folder.relative_to(root), 'x'))
+        for root in (path.parent, *roots)
+        for folder in _folders(root)
+    }
     for shorten in (False, True):
         probes = [PureWindowsPath(name).name if shorten else name for name in names[::step]]
         counts = {folder: sum((folder / name).is_file() for name in probes) for folder in folders}
-        best = max(folders, key=lambda folder: (counts[folder], read_folder(folder.name)[1] == split))
+        ranks = {name: (counts[name], found.role != 'label', found.split == split) for name, found in folders.items()}
+        best = max(ranks, key=ranks.__getitem__)
         if counts[best]:
             for image in content['images'] if shorten else ():
                 image['file_name'] = PureWindowsPath(str(image['file_name'])).name
             return CocoFile(path, content, best, changed=shorten)
     raise UserError(
-        f'{path} names images such as {names[0]}, which are not in {" or ".join(map(str, folders[:4]))}'
+        f'{path} names images such as {names[0]}, which are not in {" or ".join(map(str, [*folders][:4]))}'
         f'{" ..." * (len(folders) > 4)}; name their folder with --images FOLDER'
     )
 

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,7 +131,7 @@ def _match(photos: Sequence[Place], maps: Sequence[Place], pairs: Pairs) -> dict
     for item in maps:
         candidates = exact.get(item.stem) or exact.get(_plain(item.stem)) or plain.get(_plain(item.stem)) or []
         fitting = [photo for photo in candidates if not photo.split or not item.split or photo.split == item.split]
-        fitting = [photo for photo in fitting if photo.rest == item.rest] or fitting
+        fitting = [photo for photo in fitting if photo.rest == item.rest] or _nearest(fitting, item)
         if len(fitting) > 1:
             names = ' and '.join(photo.path for photo in fitting[:2])
             raise UserError(
@@ -141,6 +142,13 @@ def _match(photos: Sequence[Place], maps: Sequence[Place], pairs: Pairs) -> dict
         else:
             pairs.unused.append(item.path)
     return by_image
+
+
+def _nearest(photos: Sequence[Place], item: Place) -> list[Place]:
+    """Return the images whose innermost folders, as many as possible, are those of a label map."""
+    pairs = [zip(reversed(photo.rest), reversed(item.rest), strict=False) for photo in photos]
+    counts = [sum(1 for _ in takewhile(lambda names: names[0] == names[1], pair)) for pair in pairs]
+    return [photo for photo, count in zip(photos, counts, strict=True) if count == max(counts)]
 
 
 def _apply_lists(pairs: Pairs) -> None:
