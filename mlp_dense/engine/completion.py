@@ -11,6 +11,7 @@ from mlp_dense.datasets.palette import extend_palette
 from mlp_dense.engine.data_roots import flatten
 from mlp_dense.engine.metainfo import SPLITS, class_names, datasets, metainfo
 from mlp_dense.engine.registered import find_class
+from mlp_dense.errors import UserError
 
 
 def complete(cfg: Config) -> None:
@@ -37,6 +38,11 @@ def _is_softmax_of_mmseg(cfg: Config, loss: Mapping[str, Any]) -> bool:
     return bool(is_softmax and loss.get('avg_non_ignore') and cfg.get('default_scope') == 'mmseg')
 
 
+def _is_color(value: Any) -> bool:
+    is_triple = isinstance(value, (list, tuple)) and len(value) == 3
+    return is_triple and all(isinstance(part, (int, float)) and 0 <= part <= 255 for part in value)
+
+
 def _fill_palette(cfg: Config, dataset: Any) -> None:
     """Give a dataset of mmdet or mmseg as many colours as it has classes."""
     names, meta = class_names(cfg, dataset), metainfo(cfg, dataset)
@@ -45,6 +51,9 @@ def _fill_palette(cfg: Config, dataset: Any) -> None:
         return
     if isinstance(colors, str) or (colors and not isinstance(colors[0], (list, tuple))):  # such as 'random'
         return
+    wrong = [color for color in colors or () if not _is_color(color)]
+    if wrong:
+        raise UserError(f'metainfo.palette holds {wrong[0]}, which is no colour; write (red, green, blue), 0 to 255')
     defined = getattr(find_class(cfg, dataset.get('type'), 'DATASETS'), 'METAINFO', {}).get('classes')
     is_chosen_by_mmseg = cfg.default_scope == 'mmseg' and defined and not is_set  # the colours of the classes in use
     enough = len(names) <= len(colors or ()) if cfg.default_scope == 'mmdet' else len(names) == len(colors or ())

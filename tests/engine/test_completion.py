@@ -198,3 +198,9 @@ def test_other_things_than_configs(tmp_path):
     with pytest.raises(UserError, match='has no model'):
         load_config(str(ROOT / 'configs/_base_/shapes_detection.py'))
     assert load_config(str(small_config('semfpn'))).model.type == 'EncoderDecoder'
+
+
+@pytest.mark.parametrize('color', [(1, 2), (300, 0, 0), ('red', 'red', 'red'), None])
+def test_what_is_no_colour_is_refused(color, small):
+    with pytest.raises(UserError, match='which is no colour'):
+        palette(small('retinanet'), classes=NAMES, palette=[(1, 2, 3), color])

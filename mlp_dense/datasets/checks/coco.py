@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -60,6 +61,8 @@ def glance(path: str) -> str | None:
         end = file.read().rstrip()
     if not start:
         return 'is empty; write it or fetch it again'
+    if start.startswith(codecs.BOM_UTF8):
+        return 'begins with a byte order mark, which JSON does not know; save it as UTF-8 without one'
     if start[:1] != b'{':
         return "holds no dict; an annotation file in COCO's format is a dict with images, annotations and categories"
     return None if end[-1:] == b'}' else 'is no complete JSON file (it ends early); write it or fetch it again'
@@ -176,6 +179,10 @@ def _annotation_findings(
         )
     elif box is not None:
         yield from _box_findings(box, name, image, file)
+    for key in ('iscrowd', 'ignore'):
+        if annotation.get(key) not in (None, 0, 1):
+            message = f'{name} has the {key} {annotation[key]!r}, which is neither 0 nor 1; correct it'
+            yield Finding('error', file, message, f'annotations with a wrong {key}')
     if with_mask:
         fault = mask_fault(mask, image)
         if fault:
@@ -213,6 +220,10 @@ def mask_fault(mask: Any, image: Mapping[str, Any]) -> str | None:
             return f'its run-length mask has no size or counts; {remedy}'
         if is_number(image.get('height')) and size != [image['height'], image.get('width')]:
             return f'its run-length mask is of {size[1]} x {size[0]} pixels and its image is not; {remedy}'
+        lengths = _run_lengths(counts)
+        is_sound = all(is_number(value, above=-1) for value in [*lengths, *size]) and min(lengths, default=0) >= 0
+        if not is_sound or sum(lengths) != size[0] * size[1]:
+            return f'the runs of its run-length mask do not add up to its size {size}; {remedy}'
         return None
     if not isinstance(mask, list) or not all(isinstance(polygon, list) for polygon in mask):
         return f'its segmentation is neither a list of polygons nor a run-length mask; {remedy}'
@@ -224,6 +235,24 @@ def mask_fault(mask: Any, image: Mapping[str, Any]) -> str | None:
     if not is_real or not math.isfinite(sum(numbers)):  # is_number takes 8 times as long
         return f'a polygon holds something else than finite numbers; {remedy}'
     return None
+
+
+def _run_lengths(counts: list[Any] | str) -> list[Any]:
+    """Return the lengths of the runs of a mask, which pycocotools writes as text; none for a text that it is not."""
+    if isinstance(counts, list):
+        return counts
+    lengths: list[Any] = []
+    value = shift = 0
+    for code in (ord(letter) - 48 for letter in counts):
+        if not 0 <= code < 64:
+            return []
+        value |= (code & 31) << shift
+        shift += 5
+        if not code & 32:
+            value -= (1 << shift) if code & 16 else 0
+            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            value = shift = 0
+    return [] if shift else lengths
 
 
 def is_usable_id(value: Any) -> TypeGuard[int]:

@@ -57,13 +57,17 @@ def _use_findings(settings: DetectionSettings, content: Mapping[str, Any], thoro
     annotated = set()
     for annotation in content.get('annotations', []):
         if annotation.get('category_id') in used:
-            counts[names[annotation['category_id']]] += 1
+            is_left_out = annotation.get('iscrowd') or annotation.get('ignore')
+            counts[names[annotation['category_id']]] += not is_left_out
             annotated.add(annotation.get('image_id'))
     lacking = [name for name in settings.classes or names.values() if name in names.values() and not counts[name]]
     if content.get('annotations'):
         yield from absent_classes(settings.ann_file, [str(name) for name in lacking], len(settings.classes or names))
     if settings.test_mode:
         return
+    if annotated and not any(counts.values()):
+        message = 'all annotations of the classes are crowds or ignored (iscrowd, ignore), so nothing is left to learn'
+        yield Finding('error', settings.ann_file, f'{message}; correct the file', 'no objects')
     images = content['images']
     empty = [image for image in images if settings.filter_empty and image.get('id') not in annotated]
     small = [
