@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mlp_dense.datasets.images import ImageFileError, size_of
+from mlp_dense.datasets.images import LARGEST, ImageFileError, size_of
 
 LIMIT_FILES = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes')  # of a container
 DECODED = 6
@@ -42,7 +42,7 @@ def check_memory(path: str, per_pixel: int, is_tiled: bool) -> None:
     size, memory = size_of(path), memory_limit()
     if size is None or size[0] * size[1] * per_pixel <= memory:
         return
-    remedy = 'cut the file into several' if is_tiled else 'predict it by tiles: --tile WIDTHxHEIGHT'
+    remedy = 'cut the file into several' if is_tiled or size[0] * size[1] > LARGEST else 'predict it by tiles: --tile WIDTHxHEIGHT'
     raise ImageFileError(
         f'image {path} of {size[0]} x {size[1]} pixels needs about {size[0] * size[1] * per_pixel / 2**30:.0f} GiB of '
         f'memory and there are {memory / 2**30:.0f}; {remedy}'
