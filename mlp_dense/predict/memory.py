@@ -42,7 +42,8 @@ def check_memory(path: str, per_pixel: int, is_tiled: bool) -> None:
     size, memory = size_of(path), memory_limit()
     if size is None or size[0] * size[1] * per_pixel <= memory:
         return
-    remedy = 'cut the file into several' if is_tiled or size[0] * size[1] > LARGEST else 'predict it by tiles: --tile WIDTHxHEIGHT'
+    is_last = is_tiled or size[0] * size[1] > LARGEST
+    remedy = 'cut the file into several' if is_last else 'predict it by tiles: --tile WIDTHxHEIGHT'
     raise ImageFileError(
         f'image {path} of {size[0]} x {size[1]} pixels needs about {size[0] * size[1] * per_pixel / 2**30:.0f} GiB of '
         f'memory and there are {memory / 2**30:.0f}; {remedy}'
