@@ -53,19 +53,24 @@ def apply_option(cfg: Config, key: str, value: Any) -> None:
         if not isinstance(node, list) and node.get(name) is None:
             node[name] = ConfigDict()  # mmengine does not merge into None
         node = node[int(name) if isinstance(node, list) else name]
-    cfg.merge_from_dict({path: value})
+    last = path.rpartition('.')[2]
+    if isinstance(value, dict) and not isinstance(old, Mapping):  # nor does it merge keys into another kind of value
+        node[int(last) if isinstance(node, list) else last] = ConfigDict(value)
+    else:
+        cfg.merge_from_dict({path: value})
 
 
 def parse_value(text: str, old: Any = None) -> Any:
-    """Read what an option's text stands for: a number, true, false, None, a list, a tuple, or the text as it is.
+    """Read what an option's text stands for: a number, true, false, None, a list, a tuple, a dict, or the text itself.
 
     Args:
-        text: ``[a,b]`` is a list and ``(a,b)`` a tuple. Commas without brackets make a list only where the old value is
-            a list or tuple, and of numbers also where it is no text: paths may hold commas and spaces.
+        text: ``[a,b]`` is a list, ``(a,b)`` a tuple and ``dict(key=a)`` a dict. Commas without brackets make a list
+            only where the old value is a list or tuple, and of numbers also where it is no text: paths may hold commas
+            and spaces.
         old: the value in the config. In the place of a path any text but ``None`` is a path.
 
     Raises:
-        ValueError: the text begins with a bracket that is not closed.
+        ValueError: the text begins with a bracket that is not closed, or ``dict(...)`` holds other than ``key=value``.
     """
     if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"':
         text = text[1:-1]
@@ -74,10 +79,15 @@ def parse_value(text: str, old: Any = None) -> Any:
     make = {'[]': list, '()': tuple}.get(text[:1] + text[-1:])
     if make and (parts := _split(text[1:-1])) is not None:
         return make(parse_value(part) for part in parts)
+    if text.startswith('dict(') and text.endswith(')') and (parts := _split(text[5:-1])) is not None:
+        pairs = [part.partition('=') for part in parts]
+        if not all(key.strip().isidentifier() and sign for key, sign, _ in pairs):
+            raise ValueError('write it as dict(key=value, ...)')
+        return {key.strip(): parse_value(value.strip()) for key, _, value in pairs}
     parts = _split(text)
     if parts is None and text[0] in '[(':
         raise ValueError('the brackets do not match')
-    if parts and ',' in text and not isinstance(old, str):
+    if parts and parts != [text.strip()] and not isinstance(old, str):
         values = [parse_value(part) for part in parts]
         if isinstance(old, (list, tuple)) or not any(isinstance(value, str) for value in values):
             return values

@@ -15,7 +15,8 @@ from mmengine.logging import MMLogger
 WARNINGS = {
     'mmcv.cnn.bricks.transformer': '``MultiScaleDeformableAttention`` has been moved',
     'mmdet.evaluation.metrics.faster_coco_metric': 'faster_coco_eval is not installed',
-    'mmengine.utils.dl_utils.setup_env': 'Multi-processing start method',
+    'mmengine.model.wrappers.distributed': '`broadcast_buffers` is deprecated',
+    'mmengine.utils.dl_utils.setup_env': 'Multi-processing start method|Setting (OMP|MKL)_NUM_THREADS',
     'mmengine.visualization.visualizer': 'Warning: The (bbox|polygon) is out of bounds',
     'mmseg.datasets.transforms.loading': '`reduce_zero_label` will be deprecated',
     'mmseg.engine.hooks.visualization_hook': 'The draw is False',

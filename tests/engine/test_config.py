@@ -122,6 +122,10 @@ def test_a_plus_sets_any_key(key, value):
         ('[bbox, segm]', 'bbox', ['bbox', 'segm']),
         ('(64, 96)', None, (64, 96)),
         ('(64,)', None, (64,)),
+        ('5,', None, [5]),
+        ('f(a,b)', None, 'f(a,b)'),
+        ("dict(type=Pretrained, checkpoint='/a=b.pth')", None, {'type': 'Pretrained', 'checkpoint': '/a=b.pth'}),
+        ('[dict(type=EMAHook,momentum=1e-3)]', None, [{'type': 'EMAHook', 'momentum': 1e-3}]),
         ('[]', [1], []),
         ('[(1,2),(3,4)]', None, [(1, 2), (3, 4)]),
         ('(1,2),(3,4)', [], [(1, 2), (3, 4)]),
@@ -140,6 +144,14 @@ def test_a_value_arrives_as_typed(text, old, value):
 def test_brackets_must_match(text):
     with pytest.raises(UserError, match=re.escape(f'option model.test_cfg.mode={text}: the brackets do not match')):
         load_config(UPERNET, [('model.test_cfg.mode', text)])
+
+
+def test_a_dict_replaces_a_value_of_another_kind():
+    text = "dict(type='Pretrained', checkpoint='/a/b.pth')"
+    cfg = load_config(UPERNET, [('model.backbone.init_cfg', text)])
+    assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint='/a/b.pth')
+    with pytest.raises(UserError, match=re.escape('write it as dict(key=value, ...)')):
+        load_config(UPERNET, [('model.backbone.init_cfg', 'dict(a,b)')])
 
 
 def test_a_path_with_spaces_and_commas_reaches_every_dataset():
