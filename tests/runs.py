@@ -7,6 +7,7 @@ for every run.
 from __future__ import annotations
 
 import fcntl
+import gc
 import multiprocessing
 import os
 import re
@@ -149,6 +150,7 @@ def _run(log: Path, tool: str, args: list[str]) -> None:
     with log.open('w') as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    gc.freeze()  # a collection would look through all that the server has imported, and copy it
     os.chdir(ROOT)
     for name in ('COLUMNS', 'LINES'):  # which pytest's readline leaves to its children, and terminals do not
         os.environ.pop(name, None)

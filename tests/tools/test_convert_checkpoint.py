@@ -187,7 +187,7 @@ def test_what_cannot_be_converted_is_told_in_one_line(trained, tmp_path, capsys)
         ((tmp_path / 'odd.pth', out), 'meta holds a set, which safetensors cannot; write a .pth file'),
         ((source, out, '--config', mixer), 'does not fit MLPMixer-own: '),
         ((source, out, '--config', resnet), 'its backbone ResNet is none of mlp_dense'),
-        ((source, out, '--config', tmp_path / 'bare.py'), 'bare.py has no model.backbone'),
+        ((source, out, '--config', tmp_path / 'bare.py'), 'bare.py has no model;'),
         ((source, source / 'out.pth'), 'iter_7.pth'),
     ]:
         assert told in error_of(capsys, *args)

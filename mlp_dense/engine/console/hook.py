@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmengine.hooks import CheckpointHook, Hook, LoggerHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mlp_dense.engine.console.tables import duration, head, memory, metric_table
-
-if TYPE_CHECKING:
-    from mlp_dense.engine.console.screen import RunConsole
 
 REDRAW = 0.1
 """Seconds between two drawings of the bar, at least."""
@@ -23,11 +20,11 @@ WIDE = 100
 
 
 class ConsoleHook(Hook):
-    """A hook that keeps head, bar and tables of a console up to date."""
+    """A hook that keeps head, bar and tables of a console, a ``RunConsole``, up to date."""
 
     priority = 'VERY_LOW'  # after the hooks that log and save
 
-    def __init__(self, screen: RunConsole):
+    def __init__(self, screen: Any):
         self.screen, self.drawn, self.began = screen, 0.0, time.monotonic()
 
     def before_train(self, runner: Runner) -> None:
