@@ -244,7 +244,9 @@ def test_a_work_dir_that_was_moved_or_holds_too_little(reports, tmp_path):
 def test_what_a_report_lacks_is_told_in_one_line(reports, shapes, tmp_path):
     segmentor, detector = (reports[method][0] for method in ('semfpn', 'retinanet'))
     assert 'nowhere does not exist' in run_tool('report', tmp_path / 'nowhere').error
-    without = shutil.copytree(segmentor, tmp_path / 'without', ignore=shutil.ignore_patterns('*.pth', 'last_checkpoint'))
+    without = shutil.copytree(
+        segmentor, tmp_path / 'without', ignore=shutil.ignore_patterns('*.pth', 'last_checkpoint')
+    )
     assert 'holds no checkpoint; name one with --checkpoint' in run_tool('report', without).error
     assert '--number is -1' in run_tool('report', segmentor, '--number', -1).error
     assert 'x.pth does not exist' in run_tool('report', segmentor, '--checkpoint', tmp_path / 'x.pth').error
