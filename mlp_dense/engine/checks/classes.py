@@ -84,9 +84,11 @@ def heads(cfg: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
     A model that reads the names of the classes as text has none.
     """
-    if 'language_model' in (cfg.get('model') or {}):
+    model = cfg.get('model') or {}
+    model = model.get('module') or model  # which test-time augmentation has wrapped
+    if 'language_model' in model:
         return
-    for key, node in flatten(cfg.get('model') or {}, 'model'):
+    for key, node in flatten(model, 'model'):
         names = [name for name in key.split('.') if not name.isdigit()]
         if names[-1] in HEADS and isinstance(node, Mapping) and node.get('type') not in OTHER_CLASSES:
             yield key, node
