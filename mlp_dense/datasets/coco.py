@@ -17,8 +17,9 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from mlp_dense.datasets.checks.coco import content_findings, form_fault, is_number, is_usable_id, mask_fault
+from mlp_dense.datasets.checks.coco import content_findings, form_fault, is_usable_id
 from mlp_dense.datasets.checks.images import read_picture
+from mlp_dense.datasets.checks.masks import is_number, mask_fault
 from mlp_dense.datasets.checks.settings import DetectionSettings, read_settings
 from mlp_dense.errors import UserError
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import codecs
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from typing import Any, TypeGuard
 
 from mlp_dense.datasets.checks.findings import Finding
+from mlp_dense.datasets.checks.masks import is_number, mask_fault
 from mlp_dense.errors import UserError
-
-LARGEST = 1e300
-"""Greater numbers than this count as infinite; JSON's whole numbers may be greater than any float."""
 
 SLACK = 1.0
 """How many pixels a box may reach beyond its image: tools round differently."""
@@ -163,12 +159,6 @@ def _image_findings(images: list[dict[str, Any]], file: str, derivable: bool) ->
             yield Finding('warning', file, message, 'images without size')
 
 
-def is_number(value: Any, above: float = -math.inf) -> TypeGuard[float]:
-    """Tell whether a JSON value is a finite number above another."""
-    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_real and max(above, -LARGEST) < value < LARGEST  # not so for nan
-
-
 def _annotation_findings(
     annotation: Mapping[str, Any], name: str, image: Mapping[str, Any], file: str, with_mask: bool
 ) -> Iterator[Finding]:
@@ -207,52 +197,6 @@ def _box_findings(box: Any, name: str, image: Mapping[str, Any], file: str) -> I
         elif min(x, y) < -SLACK or x + width > right or y + height > bottom:
             message = f'{name} has the bbox {box}, which reaches beyond its image of {size[0]} x {size[1]}'
             yield Finding('warning', file, f'{message}; bbox is x, y, width, height', 'boxes beyond the edge')
-
-
-def mask_fault(mask: Any, image: Mapping[str, Any]) -> str | None:
-    """Say what is wrong with an annotation's segmentation where masks are needed; None if nothing."""
-    remedy = 'draw it again, or train boxes alone (a config without masks)'
-    if not mask:
-        return f'it has no segmentation, and this config trains or judges masks; {remedy}'
-    if isinstance(mask, dict):
-        size, counts = mask.get('size'), mask.get('counts')
-        if not isinstance(size, list) or len(size) != 2 or not isinstance(counts, (list, str)):
-            return f'its run-length mask has no size or counts; {remedy}'
-        if is_number(image.get('height')) and size != [image['height'], image.get('width')]:
-            return f'its run-length mask is of {size[1]} x {size[0]} pixels and its image is not; {remedy}'
-        lengths = _run_lengths(counts)
-        is_sound = all(is_number(value, above=-1) for value in [*lengths, *size]) and min(lengths, default=0) >= 0
-        if not is_sound or sum(lengths) != size[0] * size[1]:
-            return f'the runs of its run-length mask do not add up to its size {size}; {remedy}'
-        return None
-    if not isinstance(mask, list) or not all(isinstance(polygon, list) for polygon in mask):
-        return f'its segmentation is neither a list of polygons nor a run-length mask; {remedy}'
-    for polygon in mask:
-        if len(polygon) < 6 or len(polygon) % 2:
-            return f'it has a polygon of {len(polygon)} numbers; a polygon is x, y of three points and more; {remedy}'
-    numbers = list(chain.from_iterable(mask))
-    is_real = {*map(type, numbers)} <= {int, float} and min(numbers) > -LARGEST and max(numbers) < LARGEST
-    if not is_real or not math.isfinite(sum(numbers)):  # is_number takes 8 times as long
-        return f'a polygon holds something else than finite numbers; {remedy}'
-    return None
-
-
-def _run_lengths(counts: list[Any] | str) -> list[Any]:
-    """Return the lengths of the runs of a mask, which pycocotools writes as text; none for a text that it is not."""
-    if isinstance(counts, list):
-        return counts
-    lengths: list[Any] = []
-    value = shift = 0
-    for code in (ord(letter) - 48 for letter in counts):
-        if not 0 <= code < 64:
-            return []
-        value |= (code & 31) << shift
-        shift += 5
-        if not code & 32:
-            value -= (1 << shift) if code & 16 else 0
-            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
-            value = shift = 0
-    return [] if shift else lengths
 
 
 def is_usable_id(value: Any) -> TypeGuard[int]:

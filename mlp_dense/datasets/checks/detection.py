@@ -9,9 +9,10 @@ from typing import Any
 
 from mmengine.fileio import list_dir_or_file
 
-from mlp_dense.datasets.checks.coco import content_findings, glance, is_number, read_coco
+from mlp_dense.datasets.checks.coco import content_findings, glance, read_coco
 from mlp_dense.datasets.checks.findings import Finding, absent_classes
 from mlp_dense.datasets.checks.images import Picture, is_known, picture_findings, read_picture
+from mlp_dense.datasets.checks.masks import is_number
 from mlp_dense.datasets.checks.settings import DetectionSettings
 from mlp_dense.datasets.checks.walking import walk
 from mlp_dense.errors import UserError
