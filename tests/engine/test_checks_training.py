@@ -200,3 +200,15 @@ def test_weights_in_a_place_that_a_backbone_does_not_read(small):
     cfg = small('semfpn', {'model.pretrained': 'torchvision://resnet50'})
     cfg.model.backbone = dict(type='ResNet', depth=50)
     check_data(cfg, 'train')
+
+
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_steps_of_hue_need_colours(channels, small):
+    cfg = small('semfpn')
+    cfg.model.backbone.in_channels = channels
+    cfg.train_dataloader.dataset.pipeline.insert(2, dict(type='PhotoMetricDistortion'))
+    if channels == 3:
+        check_training(cfg)
+        return
+    with pytest.raises(UserError, match=rf'pipeline\.2 is PhotoMetricDistortion, .*in_channels is {channels};'):
+        check_training(cfg)

@@ -12,8 +12,11 @@ from mmengine.config import Config
 from mlp_dense.engine.checks.classes import heads
 from mlp_dense.engine.checks.metrics import metric_names
 from mlp_dense.engine.checks.numbers import check_not_negative, check_whole
+from mlp_dense.engine.metainfo import datasets
 from mlp_dense.engine.registered import argument_value, is_a
 from mlp_dense.errors import UserError
+
+COLOR_STEPS = ('PhotoMetricDistortion', 'YOLOXHSVRandomAug')
 
 
 def check_training(cfg: Config) -> None:
@@ -29,6 +32,7 @@ def check_training(cfg: Config) -> None:
     _check_schedule(cfg)
     _check_small_maps(cfg)
     _check_padding(cfg)
+    _check_color_steps(cfg)
     _check_watched_metrics(cfg)
 
 
@@ -94,6 +98,18 @@ def _check_padding(cfg: Config) -> None:
                 f'model.data_preprocessor has {fault}; set one, such as model.data_preprocessor.size=(512,512), '
                 f'the size of the crops'
             )
+
+
+def _check_color_steps(cfg: Config) -> None:
+    """Raise UserError for a transform of hue and saturation where the model takes no colour images."""
+    channels = (cfg.model.get('backbone') or {}).get('in_channels', 3)
+    for key, dataset in datasets(cfg, 'train') if channels != 3 else ():
+        for index, step in enumerate(dataset.get('pipeline') or ()):
+            if step.get('type') in COLOR_STEPS:
+                raise UserError(
+                    f'{key}.pipeline.{index} is {step["type"]}, which needs three channels, but '
+                    f'model.backbone.in_channels is {channels}; take it out of the pipeline'
+                )
 
 
 def _check_watched_metrics(cfg: Config) -> None:
