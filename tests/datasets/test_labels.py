@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mmcv.transforms import LoadImageFromFile, Resize
 from mmseg.datasets import BaseSegDataset
+from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
 from mlp_dense.datasets.images import ImageFileError
 from mlp_dense.datasets.labels import watch_labels
-
-STEPS = dict(LoadImageFromFile={}, LoadAnnotations={}, Resize=dict(scale=(8, 8)))
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def dataset(tmp_path):
         metainfo=dict(classes=('x', 'y')),
         reduce_zero_label=True,
         serialize_data=False,  # serializing collects garbage for seconds
-        pipeline=[dict(type=f'mmseg.{name}', **options) for name, options in STEPS.items()],
+        pipeline=[LoadImageFromFile(), LoadAnnotations(), Resize(scale=(8, 8))],  # classes: no default scope is set
     )
 
 
