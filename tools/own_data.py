@@ -1,8 +1,7 @@
 """Look at your own data, say what is in them, and write a config that trains on them as they are.
 
 DATA is a folder with images and label maps (--task seg), or a COCO JSON or the folder with it and its images (--task
-det, instance). Nothing is written into DATA. Exit code 1: the config
-is written, and the data have errors.
+det, instance). Nothing is written into DATA. Exit code 1 means that the config is written but the data have errors.
 
 Example:
     python tools/own_data.py data/mine --task seg --out my_config.py
