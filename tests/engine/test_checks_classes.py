@@ -66,7 +66,7 @@ def test_lists_of_heads_wrappers_and_defaults(small):
     assert 'model.auxiliary_head.1.num_classes is 19, but train_dataloader.dataset.dataset has 11' in line(cfg)
     cfg = small('semfpn', {'model.decode_head.num_classes': 12})
     cfg.model = dict(type='SegTTAModel', module=cfg.model)
-    assert 'model.module.decode_head.num_classes is 12' in line(cfg, 'test')
+    assert 'model.decode_head.num_classes is 12' in line(cfg, 'test')  # the key as written
 
 
 def test_panoptic_heads_count_things_and_stuff(small):
