@@ -74,7 +74,7 @@ class ReleasedModel(BaseModule):
         return adapt_channels(self.patch_embed, weight, self.in_channels)
 
     def init_weights(self) -> None:
-        """Load the checkpoint of a ``Pretrained`` init_cfg strictly; other init_cfgs go to mmengine."""
+        """Load the file of a ``Pretrained`` init_cfg, all but a head of other classes; other init_cfgs go to mmengine."""
         if not isinstance(self.init_cfg, dict) or self.init_cfg.get('type') != 'Pretrained':
             super().init_weights()
         elif not self.is_init:
@@ -85,7 +85,7 @@ class ReleasedModel(BaseModule):
                     f"a Pretrained init_cfg takes 'checkpoint', 'prefix', 'resize_grid' and 'ema', "
                     f'got {sorted(options)}'
                 )
-            self.load_pretrained(**options)
+            self.load_pretrained(**options, exact=False)
             if hasattr(self, '_params_init_info'):
                 update_init_info(self, f'Pretrained: {options["checkpoint"]}')
             self.is_init = True

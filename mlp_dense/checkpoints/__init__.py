@@ -4,7 +4,7 @@ Importing this package makes mmengine's ``CheckpointLoader``, and so every ``Pre
 mmengine, mmdet and mmseg opens a checkpoint, read files through :func:`read_checkpoint`.
 """
 
-from mlp_dense.checkpoints.loading import load_into
+from mlp_dense.checkpoints.loading import load_into, unwrapped
 from mlp_dense.checkpoints.naming import Names, StateDict, part_below, rename, with_own_names
 from mlp_dense.checkpoints.planning import plan_load, state_dict_mismatch
 from mlp_dense.checkpoints.reading import Checkpoint, read_checkpoint, unwrap
@@ -24,5 +24,6 @@ __all__ = [
     'rename',
     'state_dict_mismatch',
     'unwrap',
+    'unwrapped',
     'with_own_names',
 ]

@@ -11,10 +11,17 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
-from mlp_dense.checkpoints.naming import part_below, with_own_names
+from mlp_dense.checkpoints.naming import for_model, part_below, with_own_names
 from mlp_dense.checkpoints.planning import plan_load
 from mlp_dense.checkpoints.reading import Checkpoint, read_checkpoint
 from mlp_dense.checkpoints.report import LoadReport
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model inside wrappers of distributed training and of test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.get_submodule('module')
+    return model
 
 
 def load_into(
@@ -45,10 +52,9 @@ def load_into(
         CheckpointError: the file cannot be read, does not fit or holds numbers that are not finite; nothing is loaded
             then.
     """
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.get_submodule('module')
+    model = unwrapped(model)
     content = read_checkpoint(source, ema=ema) if content is None else content
-    state = with_own_names(model, part_below(content['state_dict'], source, prefix))
+    state = with_own_names(model, for_model(model, part_below(content['state_dict'], source, prefix)))
     loaded, report = plan_load(model, state if adapt is None else adapt(state), source, exact)
     if isinstance(content, Checkpoint):
         report = replace(report, entry=content.entry, others=content.others)

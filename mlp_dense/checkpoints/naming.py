@@ -29,6 +29,19 @@ def part_below(state: StateDict, source: str, prefix: str | None) -> dict[str, T
     return part
 
 
+def for_model(model: nn.Module, state: StateDict) -> dict[str, Tensor]:
+    """Bring the file of a backbone to a classifier that owns nothing else, and that of such a classifier to a backbone.
+
+    The names of the one are those of the other below ``backbone.``; other state dicts come back unchanged.
+    """
+    is_whole = all(name.startswith('backbone.') for name in state)
+    if hasattr(model, 'from_released') and is_whole:
+        return {name.removeprefix('backbone.'): value for name, value in state.items()}
+    if not is_whole and all(name.startswith('backbone.') for name in model.state_dict()):
+        return {f'backbone.{name}': value for name, value in state.items()}
+    return dict(state)
+
+
 def rename(state: StateDict, names: Names) -> dict[str, Tensor]:
     """Give tensors new names: each pattern in turn is replaced in every name, as :func:`re.sub` does."""
     renamed = {}

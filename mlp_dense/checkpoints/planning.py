@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -101,7 +102,8 @@ def _optional_keys(model: nn.Module, exact: bool) -> Callable[[str], bool]:
         return is_optional_key
     constants = [ending for module in model.modules() for ending in getattr(module, 'released_constants', ())]
     endings = ('num_batches_tracked', *constants)
-    return lambda name: name.endswith(endings) or not (exact or name.startswith('backbone.'))
+    is_needed = re.compile(r'backbone\.(?!head\.)').match  # of a fine-tuning; a classifier has its head in the backbone
+    return lambda name: name.endswith(endings) or not (exact or is_needed(name))
 
 
 def _other_stems(model: nn.Module, state: StateDict) -> Iterator[Stem]:

@@ -45,9 +45,11 @@ def _is_color(value: Any) -> bool:
 
 def _fill_palette(cfg: Config, dataset: Any) -> None:
     """Give a dataset of mmdet or mmseg as many colours as it has classes."""
+    if cfg.get('default_scope') not in ('mmdet', 'mmseg'):
+        return
     names, meta = class_names(cfg, dataset), metainfo(cfg, dataset)
     colors, is_set = meta.get('palette'), 'palette' in (dataset.get('metainfo') or {})
-    if cfg.get('default_scope') not in ('mmdet', 'mmseg') or names is None:
+    if names is None:
         return
     if isinstance(colors, str) or (colors and not isinstance(colors[0], (list, tuple))):  # such as 'random'
         return

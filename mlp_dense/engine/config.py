@@ -13,7 +13,7 @@ from mmengine.config import config as reader
 from mlp_dense.engine.completion import complete
 from mlp_dense.engine.data_roots import flatten, follow_data_root
 from mlp_dense.engine.options import apply_option, parse_value
-from mlp_dense.engine.registered import name_classes
+from mlp_dense.engine.registered import LIBRARIES, name_classes
 from mlp_dense.errors import UserError
 
 __all__ = ['apply_option', 'flatten', 'load_config', 'parse_value']
@@ -39,7 +39,8 @@ def load_config(path: str, options: Mapping[str, Any] | Iterable[tuple[str, Any]
         name_classes(cfg)
     except ImportError as error:
         reason = error.__cause__ or error
-        remedy = 'run make setup' if str(reason).endswith(("'mmdet'", "'mmseg'")) else 'add its folder to PYTHONPATH'
+        is_library = str(reason).endswith(tuple(f"'{library}'" for library in LIBRARIES))
+        remedy = 'run make setup' if is_library else 'add its folder to PYTHONPATH'
         fault = 'needs a module that cannot be imported'
         raise UserError(f'config {path} {fault}: {_in_a_line(reason)} ({_place(error, path)}); {remedy}') from error
     if not isinstance(cfg.get('model'), Mapping):

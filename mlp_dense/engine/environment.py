@@ -11,10 +11,16 @@ import torch
 from mmengine.registry import MODELS
 from mmengine.utils.dl_utils import collect_env
 
+from mlp_dense.engine.registered import LIBRARIES
 from mlp_dense.ops import prefer
 
 REQUIRED = ('torch', 'torchvision', 'timm', 'mmengine', 'mlp_dense')
-OPTIONAL = {'mmcv': 'detection and segmentation', 'mmdet': 'detection', 'mmseg': 'segmentation'}
+OPTIONAL = {
+    'mmcv': 'all of the following',
+    'mmdet': 'detection',
+    'mmseg': 'segmentation',
+    'mmpretrain': 'classification',
+}
 MACHINE = ('sys.platform', 'Python', 'GCC', 'CUDA', 'NVCC', 'GPU')
 """Beginnings of the names that are shown of mmengine's report."""
 
@@ -30,17 +36,17 @@ def versions() -> Iterator[Check]:
 
 
 def version_of(package: str) -> str:
-    """Import a package and return its version; mmdet and mmseg refuse to stand beside an mmcv that does not fit."""
+    """Import a package and return its version; mmdet, mmseg and mmpretrain refuse an mmcv that does not fit."""
     return str(import_module(package).__version__)
 
 
 def probes() -> Iterator[Check]:
-    """Yield small runs of mmcv's operators and of a backbone on every device, and of mmdet's and mmseg's registries."""
+    """Yield small runs of mmcv's operators and of a backbone on every device, and of the libraries' registries."""
     for device in ('cpu', 'cuda') if torch.cuda.is_available() else ('cpu',):
         if find_spec('mmcv') is not None:
             yield f'mmcv nms on {device}', partial(mmcv_nms, device)
         yield f'CycleMLP on {device}', partial(backbone, device)
-    for library in ('mmdet', 'mmseg'):
+    for library in LIBRARIES:
         if find_spec(library) is not None:
             yield f'CycleMLP in {library}', partial(registered, library)
 
@@ -69,7 +75,7 @@ def backbone(device: str) -> str:
 
 
 def registered(library: str) -> str:
-    """Import the models of mmdet or mmseg, and raise if they do not find the backbones."""
+    """Import the models of a library, and raise if they do not find the backbones."""
     import_module(f'{library}.models')
     if import_module(f'{library}.registry').MODELS.get('CycleMLP') is None:
         raise LookupError("type='CycleMLP' is not found")

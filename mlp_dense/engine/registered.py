@@ -13,7 +13,7 @@ from mmengine.registry import Registry
 from mmengine.utils import get_object_from_string
 from torch.nn import SyncBatchNorm
 
-LIBRARIES = ('mmdet', 'mmseg')
+LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 
 
 def find_class(cfg: Config, name: Any, kind: str | None = None) -> Any:

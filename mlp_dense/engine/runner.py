@@ -18,7 +18,7 @@ from mmengine.logging import MMLogger, print_log
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mlp_dense.checkpoints import load_into, read_checkpoint
+from mlp_dense.checkpoints import load_into, read_checkpoint, unwrapped
 from mlp_dense.datasets.coco import complete_coco
 from mlp_dense.datasets.images import CheckedPipeline
 from mlp_dense.datasets.labels import watch_labels
@@ -116,8 +116,15 @@ class CheckedRunner(Runner):
         content = read_checkpoint(filename)
         if self._resume:
             check_state(content, filename, self.cfg)
-        self.call_hook('after_load_checkpoint', checkpoint=content)
+        has_both = self.exact and 'steps' in (content.get('ema_state_dict') or {})
+        if has_both:  # EMAHook exchanges the average and the weights, which it has saved in each other's place
+            self.call_hook('after_load_checkpoint', checkpoint=content)
         load_into(self.model, filename, exact=self.exact, content=content)
+        if not has_both:  # EMAHook starts its average from these tensors, which the file may name otherwise or lack
+            rest = {name: value for name, value in content.items() if name != 'ema_state_dict'}
+            self.call_hook(
+                'after_load_checkpoint', checkpoint={**rest, 'state_dict': unwrapped(self.model).state_dict()}
+            )
         self._has_loaded = True
         keep_to_data(content, filename, checkpoint_folder(self.cfg))
         self.saved: dict[str, Any] = {key: content.get(key) for key in ('meta', 'param_schedulers')}

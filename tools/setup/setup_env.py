@@ -78,9 +78,9 @@ def set_up(root: Path) -> None:
     # opencv-python and opencv-python-headless both come as requirements and share the folder cv2. The first one needs
     # libGL, which a bare machine lacks; the headless one, installed last, provides cv2 without it.
     venv.install('--force-reinstall', '--no-deps', 'opencv-python-headless')
-    print('check: one operator of mmcv, imports of cv2, mmengine, timm, mmdet and mmseg')
+    print('check: one operator of mmcv, imports of cv2, mmengine, timm, mmdet, mmseg and mmpretrain')
     mmcv.check()
-    if problem := venv.try_out('import cv2, mmengine, timm, mmdet, mmseg'):
+    if problem := venv.try_out('import cv2, mmengine, timm, mmdet, mmseg, mmpretrain'):
         raise SetupError(f'everything is installed, but it does not run: {problem}', 'remove .venv')
     stamp.write()
     print('set-up: done. Next: `make demo`, `make test`, or `.venv/bin/python tools/train.py --help`')
