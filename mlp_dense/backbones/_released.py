@@ -74,7 +74,7 @@ class ReleasedModel(BaseModule):
         return adapt_channels(self.patch_embed, weight, self.in_channels)
 
     def init_weights(self) -> None:
-        """Load the file of a ``Pretrained`` init_cfg, all but a head of other classes; other init_cfgs go to mmengine."""
+        """Load the file of a ``Pretrained`` init_cfg, save a head of other classes; other init_cfgs go to mmengine."""
         if not isinstance(self.init_cfg, dict) or self.init_cfg.get('type') != 'Pretrained':
             super().init_weights()
         elif not self.is_init:
