@@ -1,0 +1,6 @@
+# Drop path: the default of the authors' script. Evaluated: 224 of 248 pixels, a crop of 0.9.
+_base_ = ['./_base_/classify_imagenet.py']
+model = dict(backbone=dict(type='CycleMLP', arch='b2', drop_path_rate=0.1))
+test_pipeline = [dict(step, scale=248) if step.type == 'ResizeEdge' else step for step in _base_.test_pipeline]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -1,0 +1,3 @@
+# Drop path: the default of the authors' script; the paper states none for each size.
+_base_ = ['./_base_/classify_imagenet.py']
+model = dict(backbone=dict(type='CycleMLP', arch='b5', drop_path_rate=0.1))

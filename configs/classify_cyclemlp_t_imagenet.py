@@ -1,0 +1,3 @@
+# A reconstruction: no released file fits it. Drop path: Swin-T (arXiv:2103.14030, appendix A2), whose sizes it follows.
+_base_ = ['./_base_/classify_imagenet.py']
+model = dict(backbone=dict(type='CycleMLP', arch='t', drop_path_rate=0.2))

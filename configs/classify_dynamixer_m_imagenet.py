@@ -1,0 +1,8 @@
+# Drop path and batch: the commands in the authors' README. Evaluated: 224 of 248 pixels, a crop of 0.9.
+_base_ = ['./_base_/classify_imagenet_2048.py']
+model = dict(backbone=dict(type='DynaMixer', arch='m', drop_path_rate=0.1))
+train_dataloader = dict(batch_size=128)
+auto_scale_lr = dict(base_batch_size=1024)  # the rate stays 2e-3
+test_pipeline = [dict(step, scale=248) if step.type == 'ResizeEdge' else step for step in _base_.test_pipeline]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -1,0 +1,3 @@
+# Drop path: the settings in the authors' repository, the same for every block.
+_base_ = ['./_base_/classify_imagenet_jitter.py']
+model = dict(backbone=dict(type='RaftMLP', arch='m', drop_path_rate=0.1))

@@ -1,0 +1,4 @@
+# Drop path and 20 epochs of warm-up: the authors' repository (arXiv:2109.05422).
+_base_ = ['./_base_/classify_imagenet.py']
+model = dict(backbone=dict(type='SMLPNet', arch='t', drop_path_rate=0.0))
+param_scheduler = [dict(_base_.param_scheduler[0], end=20), dict(_base_.param_scheduler[1], begin=20)]
