@@ -27,9 +27,9 @@ class TimmModel(PyramidMLP):
     Args:
         arch: a name from the family's table.
         in_chans: channels of the images, from 1 up; the ``in_channels`` of our classes.
-        img_size: edge, or two equal edges, of the images that the weights are trained on; 224 if None. It fixes the
-            grids of mixers that are made for one; CycleMLP's are not, so there it changes nothing. Images of any size
-            can be given in any case.
+        img_size: edge, or two equal edges, of the images that the weights are trained on; that of the arch if None,
+            such as 224. It fixes the grids of mixers that are made for one; CycleMLP's are not, so there it changes
+            nothing. Images of any size can be given in any case.
         device: where the parameters are made, such as ``'cuda'`` or ``'meta'``; PyTorch's default if None.
         dtype: floating-point type of the parameters; PyTorch's default if None.
         options: further arguments of the family's class.

@@ -38,10 +38,11 @@ def default_cfg(family: type[PyramidMLP], arch: str) -> dict[str, Any]:
     """Return what timm keeps about a model: how its images are prepared, names of layers, and where it comes from."""
     paper = family.paper
     stride = list(accumulate(family.archs[arch].get('strides', family.strides), mul))[-1]
+    edge = family.img_sizes.get(arch, family.img_size)
     return dict(
         num_classes=1000,
-        input_size=(3, family.img_size, family.img_size),
-        pool_size=(family.img_size // stride,) * 2,
+        input_size=(3, edge, edge),
+        pool_size=(edge // stride,) * 2,
         crop_pct=paper.crop_pct.get(arch, 0.875),
         mean=paper.mean,
         std=paper.std,

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from mlp_dense.backbones._pyramid import PyramidMLP
-from mlp_dense.backbones._stages import Stage, check_edges
+from mlp_dense.backbones._stages import Arch, Stage, check_edges
 from mlp_dense.errors import ArgumentError
 from mlp_dense.layers import TOKEN_GRIDS, PatchEmbed, resample_weights
 
@@ -19,17 +19,21 @@ class GridPyramidMLP(PyramidMLP):
     Images, and grids before a downsampling, are padded with zeros at the right and bottom to whole patches.
 
     Args:
-        img_size: edge of the square images that the weights are trained on; it fixes the mixers' grids. 224 for all
-            released weights.
+        img_size: edge of the square images that the weights are trained on; it fixes the mixers' grids. None for that
+            of the arch: 224 for all released weights.
         token_grid: how mixers meet another grid: ``'resize'``, ``'window'`` or ``'overlap'``; see
             :func:`mlp_dense.layers.on_axis`.
     """
 
-    def __init__(self, *args: Any, img_size: int = 224, token_grid: str = 'window', **options: Any):
+    def __init__(
+        self, arch: str | Arch, *args: Any, img_size: int | None = None, token_grid: str = 'window', **options: Any
+    ):
         if token_grid not in TOKEN_GRIDS:
             raise ArgumentError(f'token_grid must be one of {TOKEN_GRIDS}, got {token_grid!r}')
+        if img_size is None:
+            img_size = self.img_sizes.get(arch, self.img_size) if isinstance(arch, str) else self.img_size
         self.img_size, self.token_grid = self.check_square(img_size), token_grid
-        super().__init__(*args, **options)
+        super().__init__(arch, *args, **options)
 
     @staticmethod
     def check_square(img_size: Any) -> int:

@@ -7,7 +7,7 @@ one grid starts from ``GridPyramidMLP`` of ``_grid_pyramid.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -78,6 +78,8 @@ class PyramidMLP(ReleasedModel):
     """The stride of the stem and of the downsampling before each later stage, unless the arch has ``strides``."""
     img_size = 224
     """The edge of the square images that the weights are trained on, in pixels."""
+    img_sizes: ClassVar[Mapping[str, int]] = {}
+    """That edge for the archs that are made for others, by name."""
     norm_eps: ClassVar[float] = 1e-5
     constant_drop_path: ClassVar[bool] = False
     """Whether every block has the full drop path rate."""

@@ -71,7 +71,8 @@ class MLPMixer(GridPyramidMLP):
     Args:
         gelu: ``'erf'``, with which timm uses its files, or ``'tanh'``, Google's approximation.
 
-    Table 1 of the paper. Drop path is constant over depth, as in timm.
+    Table 1 of the paper, and with S's width and depth ``s4`` for images of 32 pixels, such as CIFAR's, of which no
+    weights are published. Drop path is constant over depth, as in timm.
     """
 
     archs = {
@@ -81,7 +82,9 @@ class MLPMixer(GridPyramidMLP):
         'b16': _arch(768, 12, 16),
         'l32': _arch(1024, 24, 32),
         'l16': _arch(1024, 24, 16),
+        's4': _arch(512, 8, 4),
     }
+    img_sizes = {'s4': 32}
     paper = Paper(
         title='MLP-Mixer: An all-MLP Architecture for Vision',
         venue='NeurIPS 2021',
@@ -90,6 +93,7 @@ class MLPMixer(GridPyramidMLP):
         licence='apache-2.0',
         prefix='mlpmixer',
         weights=('b16', 'l16'),
+        crop_pct={'s4': 1.0},
         mean=IMAGENET_INCEPTION_MEAN,
         std=IMAGENET_INCEPTION_STD,
         results={'b16': Results('76.4'), 'l16': Results('71.8')},
