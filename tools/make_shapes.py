@@ -1,5 +1,8 @@
 """Make the Shapes data set: generated scenes as image files, in ADE20K's and in COCO's layout.
 
+Beside them, in classes/, stand pictures of one object in a folder per class, as ImageNet has them: for every class a
+quarter as many as there are scenes.
+
 Example: python tools/make_shapes.py --root data/shapes --train 400 --val 100 --size 160 --seed 0
 """
 

@@ -1,8 +1,9 @@
-"""Shapes: its files, read back through mmseg, mmdet and pycocotools; its refusals; that colour does not solve it."""
+"""Shapes: its files, read back through mmseg, mmdet, mmpretrain and pycocotools; refusals; that colour solves nothing."""
 
 import hashlib
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,18 @@ import pytest
 from pycocotools import mask as masks
 from pycocotools.coco import COCO
 
-from mlp_dense.datasets.shapes import CLASSES, DET_METAINFO, PALETTE, SEG_METAINFO, make_shapes
+from mlp_dense.datasets.shapes import (
+    CLASSES,
+    CLS_METAINFO,
+    DET_METAINFO,
+    PALETTE,
+    SEG_METAINFO,
+    content_of,
+    make_shapes,
+)
 from mlp_dense.datasets.shapes.coco import CATEGORIES, polygons, run_lengths
+from mlp_dense.datasets.shapes.scene import draw_portrait, draw_scene
+from mlp_dense.datasets.shapes.surfaces import KINDS
 from mlp_dense.errors import UserError
 
 TOOL = str(Path(__file__).parents[2] / 'tools/make_shapes.py')
@@ -47,11 +58,25 @@ def test_bytes_follow_from_the_seed_and_scenes_from_their_number(tmp_path):
         make_shapes(tmp_path / name, **{**TINY, 'seed': 1, **change})
     first, again, other, more = (digests(tmp_path / name) for name in ('a', 'b', 'other', 'more'))
     assert first == again
-    assert len(first) == 5 * 3 + 3  # image, label and COCO image of each scene; two JSON files and the manifest
-    pictures = [name for name in first if name.endswith('.jpg')]
+    assert len(first) == 5 * 3 + 3 + 20  # image, label, COCO image; two JSON files, the manifest; one of each class
+    pictures = [name for name in first if name.endswith('.jpg') or name.startswith('classes/')]
     assert all(first[name] != other[name] for name in pictures)
-    assert len({first[name] for name in pictures}) == 5  # the splits share no scene
+    assert len({first[name] for name in pictures}) == 5 + 20  # the splits share no scene
     assert all(first[name] == more[name] for name in pictures)
+
+
+@pytest.mark.parametrize(
+    'index, color, pixels',
+    [
+        (0, [87.42, 89.57, 103.68], [1552, 200, 137, 182, 285, 349, 185, 182]),
+        (3, [84.74, 84.32, 90.93], [1451, 384, 245, 159, 212, 103, 142, 199, 177]),
+        (6, [175.23, 172.83, 167.44], [3072]),
+    ],
+)
+def test_a_seed_gives_the_scenes_that_it_gave_in_earlier_versions(index, color, pixels):
+    scene = draw_scene(np.random.default_rng([3, 0, index]), (64, 48), content_of(index))
+    np.testing.assert_allclose(scene.image.mean((0, 1)), color, atol=0.1)  # mathematics differ a little by processor
+    np.testing.assert_allclose(np.bincount(scene.instances.ravel()), pixels, atol=3)
 
 
 def test_both_layouts_hold_the_same_pictures(root):
@@ -156,6 +181,44 @@ def test_mmdet_reads_it(root, metainfo):
     assert any(item['gt_ignore_flags'].any() for item in data)
 
 
+@pytest.mark.parametrize('split, count', [('train', 12), ('val', 6)])
+def test_mmpretrain_reads_as_many_pictures_of_every_class(root, split, count):
+    from mmpretrain.datasets import CustomDataset
+
+    loading = [dict(type='LoadImageFromFile')]
+    data = CustomDataset(data_root=str(root), data_prefix=f'classes/{split}', metainfo=CLS_METAINFO, pipeline=loading)
+    names = data.metainfo['classes']
+    assert sorted(names) == sorted(CLASSES[1:])
+    for item in data:
+        path = Path(item['img_path'])
+        assert item['img'].shape == (58, 58, 3)  # 0.6 of 96
+        assert path.parent.name == names[item['gt_label']] and path.name.startswith(f'{path.parent.name}_{split}_')
+    assert np.bincount([item['gt_label'] for item in data]).tolist() == [count] * 10
+
+
+@pytest.mark.parametrize('kind', range(len(KINDS)), ids=CLASSES[1:])
+def test_a_portrait_shows_one_object_near_its_middle(kind):
+    for index in range(8):
+        scene = draw_portrait(np.random.default_rng([0, index]), 96, kind)
+        assert scene.image.shape == (96, 96, 3) and [item.kind for item in scene.objects] == [kind]
+        rows, columns = np.nonzero(scene.instances)
+        assert 0.1 < len(rows) / 96**2 < 0.65
+        assert 0.25 < rows.mean() / 96 < 0.75 and 0.25 < columns.mean() / 96 < 0.75
+
+
+def test_classes_are_added_to_a_data_set_made_before_there_were_any(tmp_path, capsys):
+    make_shapes(tmp_path, **TINY)
+    whole, stamp = digests(tmp_path), (tmp_path / 'train2017').stat().st_mtime_ns
+    shutil.rmtree(tmp_path / 'classes/train')
+    (tmp_path / 'classes/val/zebra/zebra_val_00001.png').unlink()
+    (tmp_path / 'classes/mine.txt').touch()
+    make_shapes(tmp_path, **TINY)
+    (tmp_path / 'classes/mine.txt').unlink()  # it was left alone
+    assert digests(tmp_path) == whole and (tmp_path / 'train2017').stat().st_mtime_ns == stamp
+    make_shapes(tmp_path, **TINY)
+    assert 'nothing to do' in capsys.readouterr().err
+
+
 def test_categories_are_those_of_coco():
     from mmdet.datasets import CocoDataset
 
@@ -207,7 +270,7 @@ def test_an_existing_data_set_is_left_mended_or_replaced(tmp_path, capsys):
         make_shapes(tmp_path, **TINY, seed=5)
     assert digests(tmp_path) == before
     make_shapes(tmp_path, train=1, val=1, size=48, overwrite=True)
-    assert len(digests(tmp_path)) == 2 * 3 + 3
+    assert len(digests(tmp_path)) == 2 * 3 + 3 + 20
 
 
 @pytest.mark.parametrize('overwrite', [False, True])

@@ -60,13 +60,28 @@ def draw_scene(rng: Generator, size: tuple[int, int], content: Content) -> Scene
         placed += place_crowd(rng, instances, objects)
     if content != 'empty':
         placed += place_objects(rng, instances, objects)
+    return Scene(paint(rng, instances, placed), instances, objects)
+
+
+def draw_portrait(rng: Generator, edge: int, kind: int) -> Scene:
+    """Draw a square scene, ``edge`` pixels wide, that shows one object near its middle and nothing else."""
+    instances = np.zeros((edge, edge), np.uint8)
+    center = rng.uniform(0.35, 0.65, 2) * edge
+    item = place(rng, edge, edge, kind, 1, edge * rng.uniform(0.27, 0.45), center.tolist())
+    instances[item.box][item.inside] = 1
+    return Scene(paint(rng, instances, [item]), instances, [SceneObject(kind)])
+
+
+def paint(rng: Generator, instances: NDArray[np.uint8], placed: Sequence[Placed]) -> NDArray[np.uint8]:
+    """Draw the grounds and, on them, the placed objects as far as the map shows them, and take the photograph."""
+    height, width = instances.shape
     canvas = draw_grounds(rng, width, height)
     light = rng.uniform(0, 2 * np.pi)
     for item in reversed(placed):  # the first stands in front
         cast_shadow(canvas, item, light)
         visible = item.inside & (instances[item.box] == item.number)  # the members of a crowd share a number
         canvas[item.box][visible] = render(rng, item, light)[visible]
-    return Scene(expose(rng, canvas, light), instances, objects)
+    return expose(rng, canvas, light)
 
 
 def place_objects(rng: Generator, instances: NDArray[np.uint8], objects: list[SceneObject]) -> list[Placed]:
