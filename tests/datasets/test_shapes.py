@@ -1,4 +1,4 @@
-"""Shapes: its files, read back through mmseg, mmdet, mmpretrain and pycocotools; refusals; that colour solves nothing."""
+"""Shapes: its files, read back by mmseg, mmdet, mmpretrain and pycocotools; refusals; that colour solves nothing."""
 
 import hashlib
 import json
