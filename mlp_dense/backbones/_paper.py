@@ -37,8 +37,12 @@ class Paper:
     """The licence of the weights, or of the code where no weights are published."""
     prefix: str
     """The family's part in the names of configs and of timm models, such as ``'cyclemlp'``."""
-    weights: tuple[str, ...] = ()
-    """The archs of which the authors' repository has a file that fits."""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """The names of the released files that fit, by arch."""
+    evaluated: Mapping[str, str] = field(default_factory=dict)
+    """The top-1 / top-5 accuracy of those files in %, as someone measured it, by arch."""
+    evaluated_source: str = ''
+    """Who measured ``evaluated``."""
     crop_pct: Mapping[str, float] = field(default_factory=dict)
     """The central part of the image that the authors evaluate, by arch; 0.875 (224 of 256 pixels) for others."""
     mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN

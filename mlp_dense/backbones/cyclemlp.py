@@ -123,7 +123,15 @@ class CycleMLP(PyramidMLP):
         code='https://github.com/ShoufaChen/CycleMLP',
         licence='mit',
         prefix='cyclemlp',
-        weights=('b1', 'b2', 'b3', 'b4', 'b5'),
+        weights={arch: f'CycleMLP_{arch.upper()}.pth' for arch in ('b1', 'b2', 'b3', 'b4', 'b5')},
+        evaluated={
+            'b1': '78.85 / 94.60',
+            'b2': '81.58 / 95.81',
+            'b3': '82.42 / 96.07',
+            'b4': '82.96 / 96.33',
+            'b5': '83.25 / 96.44',
+        },
+        evaluated_source='PaddleViT',
         crop_pct={'b1': 0.9, 'b2': 0.9, 'b3': 0.9},
         results={
             'b1': Results('78.9', '38.6', '39.4 / 36.8', '39.5'),

@@ -102,7 +102,7 @@ class SMLPNet(GridPyramidMLP):
         code='https://github.com/microsoft/SPACH',
         licence='mit',
         prefix='smlpnet',
-        weights=('s', 'b'),
+        weights={'s': 'smlp_s.pth', 'b': 'smlp_b.pth'},
         results={'t': Results('81.9'), 's': Results('83.1'), 'b': Results('83.4')},
         results_source='arXiv 2109.05422v1, table 6',
     )

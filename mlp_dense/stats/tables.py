@@ -127,11 +127,28 @@ def papers() -> str:
     return '\n'.join(lines) + '\n'
 
 
+def released_table(configs: Iterable[Path]) -> str:
+    """Make the table of the classifiers on ImageNet: the command that evaluates the released file, and its accuracy."""
+    names, rows = {path.name for path in configs}, []
+    for family in families():
+        paper = family.paper
+        for arch in family.archs:
+            config = f'classify_{paper.prefix}_{arch}_imagenet.py'
+            if config in names:
+                file = paper.weights.get(arch)
+                command = f'`python tools/test.py configs/{config} {file}`' if file else 'no released file that fits'
+                measured = paper.evaluated.get(arch, '')
+                figures = (paper.results.get(arch, Results()).top1, measured, measured and paper.evaluated_source)
+                rows.append((f'`{family.__name__}` {arch}', command, *figures))
+    return table(('type, arch', 'command', 'published top-1:', 'top-1 / top-5:', 'measured by'), rows)
+
+
 def block(name: str, configs: Sequence[Path], row: Callable[[Path], tuple[str, ...]] = config_row) -> str:
     """Make what stands between the markers of this name.
 
     Args:
-        name: ``families``, ``models``, ``archs``, ``papers``, ``counted``, ``configs``, ``recipes``, or a method's.
+        name: ``families``, ``models``, ``archs``, ``papers``, ``released``, ``counted``, ``configs``, ``recipes``, or a
+            method's.
         configs: the project's config files.
         row: what makes a config's line.
 
@@ -139,6 +156,7 @@ def block(name: str, configs: Sequence[Path], row: Callable[[Path], tuple[str, .
         UserError: there is no such block.
     """
     makers: dict[str, Callable[[], str]] = {'models': models_table, 'archs': archs_table, 'papers': papers}
+    makers['released'] = lambda: released_table(configs)
     makers['counted'] = lambda: f'{textwrap.fill(COUNTED, 120)}\n'
     makers['families'] = lambda: ', '.join(f'`{family.__name__}`' for family in families()) + '\n'
     makers |= {'configs': lambda: names_table(configs), 'recipes': lambda: recipes_table(configs)}

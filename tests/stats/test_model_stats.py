@@ -100,24 +100,27 @@ def test_the_tables_in_the_docs_are_what_the_tool_makes(name):
 def test_every_method_and_family_has_its_table():
     names = {name: re.findall(r'<!-- model_stats: (\S+) -->', (ROOT / name).read_text()) for name in FILES}
     assert names['README.md'] == ['families', 'configs', 'models']
-    assert names['docs/model_zoo.md'] == ['counted', 'archs', 'papers', *METHODS]
+    assert names['docs/model_zoo.md'] == ['counted', 'archs', 'papers', 'released', *METHODS]
     assert names['docs/recipes.md'] == ['recipes']
     assert all(any(path.name.startswith(f'{method}_') for method in METHODS) for path in CONFIGS)
 
 
 def test_a_family_appears_in_every_table_by_its_record_alone(monkeypatch):
     results = {'x': Results('80.1', '30.2', '31.3 / 29.4', '40.5')}
-    paper = replace(RaftMLP.paper, title='Folding', prefix='foldmlp', weights=('x',), results=results)
+    paper = replace(RaftMLP.paper, title='Folding', prefix='foldmlp', weights={'x': 'fold_x.pth'}, results=results)
     made_up = type('FoldMLP', (RaftMLP,), {'archs': {'x': RaftMLP.archs['s']}, 'paper': paper})
     MODELS.register_module(name='FoldMLP', module=made_up)
     try:
         monkeypatch.setattr(tables, 'families', lambda: (RaftMLP, made_up))
         configs = [Path('semfpn_foldmlp_x_ade20k.py')]
-        lines = {name: block(name, configs) for name in ('models', 'archs', 'papers', 'configs')}
+        configs += [Path('classify_foldmlp_x_imagenet.py')]
+        lines = {name: block(name, configs) for name in ('models', 'archs', 'papers', 'configs', 'released')}
         assert '| `FoldMLP` | x | 4, 8, 16, 32 | 9.87 M | 2.09 | 80.1 | 30.2 | 31.3 / 29.4 | 40.5 |' in lines['models']
         assert '| `FoldMLP` x | `foldmlp_x` | 9.87 M |' in lines['archs']
         assert '- `FoldMLP`: [Folding](https://arxiv.org/abs/2108.04384)' in lines['papers']
         assert 'weights of x' in lines['papers']
+        command = 'python tools/test.py configs/classify_foldmlp_x_imagenet.py fold_x.pth'
+        assert f'| `FoldMLP` x | `{command}` | 80.1 | | |' in lines['released']
         assert '| `foldmlp` | x | semfpn | |' in lines['configs']
         assert '| `raftmlp` | | | |' in lines['configs']
     finally:
