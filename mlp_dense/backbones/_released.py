@@ -35,6 +35,8 @@ class ReleasedModel(BaseModule):
     """The endings of released names that hold constants of the definition, which are not kept here."""
 
     def __init__(self, init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None):
+        if isinstance(init_cfg, dict) and 'checkpoint' in init_cfg:
+            init_cfg = {'type': 'Pretrained', **init_cfg}  # the option init_cfg.checkpoint=FILE says no type
         super().__init__(init_cfg)
         self.register_load_state_dict_pre_hook(_accept_released)
 
