@@ -15,9 +15,10 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mlp_dense.engine.checks import innermost
-from mlp_dense.engine.pictures import draw_result, result_names
+from mlp_dense.engine.pictures import draw_result, image_key, result_names
+from mlp_dense.errors import UserError
 
-LIBRARY_HOOKS = ('DetVisualizationHook', 'SegVisualizationHook')
+LIBRARY_HOOKS = ('DetVisualizationHook', 'SegVisualizationHook', 'VisualizationHook')
 
 
 class ResultsHook(Hook):
@@ -31,8 +32,18 @@ class ResultsHook(Hook):
         self.names = result_names(self.datasets)
 
     def place(self, sample: Any) -> Path:
-        """Return the path of the PNG file of a sample, whose folder is made."""
-        path = self.out_dir / f'{self.names[sample.img_path]}.png'
+        """Return the path of the PNG file of a sample, whose folder is made.
+
+        Raises:
+            UserError: the sample does not say which image it is of.
+        """
+        name = self.names.get(image_key(sample))
+        if name is None:
+            raise UserError(
+                f'{self.out_dir}: an image has no path to name its file by; keep img_path or sample_idx in meta_keys '
+                'of the last step of test_pipeline, and test data sets of images in memory one by one'
+            )
+        path = self.out_dir / f'{name}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -41,8 +52,9 @@ class ResultsHook(Hook):
 class SideBySideHook(ResultsHook):
     """A hook that puts image, truth and prediction of every tested image side by side in ``out_dir/<image>.png``.
 
-    The library's own visualizer draws, over what the model has seen. Large images are reduced. With several processes
-    only the images of the first are drawn, as it is with those visualizers.
+    The library's own visualizer draws, over what the model has seen. Large images are reduced. A classifier's picture
+    is the image with its class, the predicted one and the score. With several processes only the images of the first
+    are drawn, as it is with those visualizers.
     """
 
     def after_test_iter(
@@ -74,36 +86,49 @@ class LabelMapsHook(ResultsHook):
 
 @HOOKS.register_module()
 class PicturesHook(Hook):
-    """A hook in place of mmdet's and mmseg's visualization hooks, which open images in their own way and whole.
+    """A hook in place of the libraries' visualization hooks, which open images in their own way and whole.
 
     Args:
         draw: whether it draws at all.
         interval: draws the first image of every so many batches of a validation; of a test every image.
         score_thr: of a detector, the score from which on boxes are drawn.
+        by_image: draws every so many images of validations and tests instead, as mmpretrain's hook does.
     """
 
-    def __init__(self, draw: bool = False, interval: int = 50, score_thr: float | None = None):
-        self.draw, self.interval, self.count = draw, interval, 0
+    def __init__(self, draw: bool = False, interval: int = 50, score_thr: float | None = None, by_image: bool = False):
+        self.draw, self.interval, self.by_image, self.count = draw, interval, by_image, 0
         self.options = {} if score_thr is None else {'pred_score_thr': score_thr}
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self.count = 0
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
         step = runner.iter + batch_idx
-        if self.draw and outputs and step % self.interval == 0:
+        if self.by_image:
+            self._add_due(runner, runner.val_dataloader, 'val', outputs, runner.iter)
+        elif self.draw and outputs and step % self.interval == 0:
             self._add(runner, runner.val_dataloader, 'val', outputs[0], step)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        for sample in (outputs or ()) if self.draw else ():
+        self._add_due(runner, runner.test_dataloader, 'test', outputs)
+
+    def _add_due(
+        self, runner: Runner, loader: Any, split: str, samples: Sequence[Any] | None, step: int | None = None
+    ) -> None:
+        """Add the pictures of a batch that are due; each is a step of its own unless one is given."""
+        for sample in (samples or ()) if self.draw else ():
             self.count += 1
-            self._add(runner, runner.test_dataloader, 'test', sample, self.count)
+            if not self.by_image or (self.count - 1) % self.interval == 0:
+                self._add(runner, loader, split, sample, self.count if step is None else step)
 
     def _add(self, runner: Runner, loader: Any, split: str, sample: Any, step: int) -> None:
         if is_main_process():
-            _, picture = draw_result(runner.visualizer, sample, next(innermost(loader.dataset)), **self.options)
-            runner.visualizer.add_image(f'{split}_{Path(sample.img_path).name}', picture, step)
+            picture = draw_result(runner.visualizer, sample, next(innermost(loader.dataset)), **self.options)[-1]
+            runner.visualizer.add_image(f'{split}_{Path(str(image_key(sample))).name}', picture, step)
 
 
 def replace_visualization(cfg: Config) -> None:
@@ -112,10 +137,13 @@ def replace_visualization(cfg: Config) -> None:
     if not isinstance(hook, Mapping):
         return
     kind = hook.get('type')
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-    known = {'type', 'draw', 'interval', 'score_thr', 'show'}
-    if name.rpartition('.')[2] in LIBRARY_HOOKS and not hook.get('show') and known >= hook.keys():
-        options = {name: hook[name] for name in known - {'type', 'show'} if name in hook}
-        if name.rpartition('.')[2] == 'DetVisualizationHook':
+    name = (kind if isinstance(kind, str) else getattr(kind, '__name__', '')).rpartition('.')[2]
+    switch = 'enable' if name == 'VisualizationHook' else 'draw'
+    known = {switch: 'draw', 'interval': 'interval', 'score_thr': 'score_thr'}
+    if name in LIBRARY_HOOKS and not hook.get('show') and {*known, 'type', 'show'} >= hook.keys():
+        options = {known[key]: value for key, value in hook.items() if key in known}
+        if name == 'DetVisualizationHook':
             options.setdefault('score_thr', 0.3)
+        if name == 'VisualizationHook':
+            options = {'interval': 5000, **options, 'by_image': True}
         cfg.default_hooks.visualization = ConfigDict(type='PicturesHook', **options)

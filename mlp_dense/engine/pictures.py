@@ -11,51 +11,92 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
-from mlp_dense.datasets.images import Size, loading_step, open_picture, reduced_size
+from mlp_dense.datasets.images import Size, loading_step, open_picture, reduced_size, to_rgb
+from mlp_dense.engine.classes import draw_classes
 from mlp_dense.engine.fonts import font_for, matplotlib_font
+from mlp_dense.engine.legend import draw_legend
+
+SMALL, LARGE = 360, 640  # pixels of the longer side: where enlarging stops, and where shrinking does
 
 
-def open_sample(path: str, dataset: Any, fit: Callable[[Size], Size]) -> tuple[np.ndarray, Size]:
-    """Open an image of a dataset as its pipeline does; see :func:`mlp_dense.datasets.images.open_picture`."""
-    return open_picture(path, dataset.metainfo.get('rgb_bands'), loading_step(dataset), fit)
+def open_sample(sample: Any, dataset: Any, fit: Callable[[Size], Size]) -> tuple[np.ndarray, Size]:
+    """Open the image of a sample, or of a data info, as the pipeline of its dataset does.
+
+    Args:
+        sample: with ``img_path``; where a dataset such as CIFAR-10 keeps its images in memory, with ``sample_idx``.
+        dataset: the one that the image belongs to.
+        fit: see :func:`mlp_dense.datasets.images.open_picture`.
+
+    Returns:
+        What :func:`mlp_dense.datasets.images.open_picture` returns.
+    """
+    path, bands = sample.get('img_path'), dataset.metainfo.get('rgb_bands')
+    if path is not None:
+        return open_picture(path, bands, loading_step(dataset), fit)
+    image = dataset.get_data_info(sample.get('sample_idx'))['img']
+    size = (image.shape[0], image.shape[1])
+    return to_rgb(image, bands, is_bgr=False, size=fit(size)), size
 
 
-def draw_result(
-    visualizer: Any, sample: BaseDataElement, dataset: Any, **options: Any
-) -> tuple[np.ndarray, np.ndarray]:
+def is_classified(sample: BaseDataElement) -> bool:
+    """Return whether a sample is of a classifier, which has labels of whole images."""
+    return 'gt_label' in sample or 'pred_label' in sample
+
+
+def draw_result(visualizer: Any, sample: BaseDataElement, dataset: Any, **options: Any) -> list[np.ndarray]:
     """Draw what a test gives for an image of a dataset, reduced if that is large.
 
     Returns:
-        The image and the picture that the visualizer makes of it, each (height, width, 3) in RGB and of one height.
+        Pictures (height, width, 3) in RGB and of one height: the image, and what the visualizer makes of it. Of a
+        classifier, whose image is enlarged if that is small, the second alone.
     """
-    image, size = open_sample(sample.img_path, dataset, reduced_size)
+    if is_classified(sample):
+        image, _ = open_sample(sample, dataset, page_size)
+        return [draw_sample(visualizer, image, sample, **options)]
+    image, size = open_sample(sample, dataset, reduced_size)
     fitted = fit_sample(sample, size, (image.shape[0], image.shape[1]))
-    return image, draw_sample(visualizer, image, fitted, **options)
+    return [image, draw_sample(visualizer, image, fitted, **options)]
 
 
-def result_names(datasets: Sequence[Any]) -> dict[str, str]:
-    """Return the image path -> name of its results for all images: the path inside the image folder, without suffix.
+def page_size(size: Size) -> Size:
+    """Return the (height, width) that suits a page for an image of ``size``.
 
-    Names are different: where two images would have the same, the later one's ends with ``_2`` and so on.
+    A small one is enlarged by a whole number, which keeps the edges of labels even.
     """
-    names: dict[str, str] = {}
+    longer = max(size)
+    scale = -(-SMALL // longer) if longer < SMALL else min(1.0, LARGE / longer)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def image_key(sample: Any) -> str | int:
+    """Return what :func:`result_names` names the image of a sample, or of a data info, by: its path, or its index."""
+    return sample.get('img_path', sample.get('sample_idx'))
+
+
+def result_names(datasets: Sequence[Any]) -> dict[str | int, str]:
+    """Return the name of the results of all images: the path inside the image folder, without suffix.
+
+    Names are different: where two images would have the same, the later one's ends with ``_2`` and so on. An image that
+    is no file is named by its index, but for those of several datasets, which have no names.
+    """
+    names: dict[str | int, str] = {}
     used: set[str] = set()
     for dataset in datasets:
         folders = [folder for folder in (getattr(dataset, 'data_prefix', None) or {}).values() if folder]
         for index in range(len(dataset)):
-            path = dataset.get_data_info(index)['img_path']
-            if path in names:
+            key = image_key(dataset.get_data_info(index))
+            if key in names or (isinstance(key, int) and len(datasets) > 1):
                 continue
-            name = unique = _inside(path, folders)
+            name = unique = f'{key:05d}' if isinstance(key, int) else _inside(key, folders)
             count = 1
             while unique in used:
                 count += 1
                 unique = f'{name}_{count}'
             used.add(unique)
-            names[path] = unique
+            names[key] = unique
     return names
 
 
@@ -111,21 +152,26 @@ def pick_nearest(maps: Tensor, size: Size) -> Tensor:
 def draw_sample(visualizer: Any, image: np.ndarray, sample: BaseDataElement, **options: Any) -> np.ndarray:
     """Draw a sample over an image by the library's visualizer, and return the picture (H, W, 3) in RGB.
 
-    mmseg's visualizer writes ASCII only; other names stand in a legend beside the picture.
+    mmseg's visualizer writes ASCII only; other names stand in a legend beside the picture. Of a classifier's sample the
+    classes are written, and the picture may be larger than the image.
 
     Args:
-        visualizer: one of mmdet or mmseg, with ``dataset_meta``.
+        visualizer: one of mmdet, mmseg or mmpretrain, with ``dataset_meta``.
         image: (H, W, 3), RGB, uint8.
         sample: what to draw, in pixels of the image.
         options: further arguments of ``add_datasample``.
     """
-    meta = visualizer.dataset_meta
+    meta = visualizer.dataset_meta or {}
+    if is_classified(sample):
+        return draw_classes(image, sample, meta.get('classes'))
     font = font_for(meta.get('classes') or ())
     maps = [value.data for name, value in sample.items() if name.endswith('sem_seg')]
     needs_legend = bool(maps) and options.get('with_labels', True) and not ''.join(font.names).isascii()
     if needs_legend:
         options['with_labels'] = False
     visualizer.dataset_meta = {**meta, 'classes': font.names}
+    if hasattr(visualizer, '_get_center_loc'):  # mmseg's sorts lists of all pixels: half of the time of a picture
+        visualizer._get_center_loc = place_of_name
     try:
         with matplotlib_font(font), TemporaryDirectory() as folder:
             path = Path(folder, 'picture.bmp')  # the visualizers return no picture of several panels
@@ -141,31 +187,12 @@ def draw_sample(visualizer: Any, image: np.ndarray, sample: BaseDataElement, **o
     return np.concatenate((picture, draw_legend(entries, picture.shape[0], font.path)), 1)
 
 
-def draw_legend(
-    entries: Sequence[tuple[str, Sequence[int]]], height: int, font_path: str, names: Sequence[str] | None = None
-) -> np.ndarray:
-    """Draw a white panel (height, width, 3) with a coloured square and a text for each class.
+def place_of_name(mask: np.ndarray) -> np.ndarray:
+    """Return (x, y) where mmseg writes a class's name: the middle one of its pixels in the row that has most.
 
     Args:
-        entries: text and colour (RGB).
-        height: in pixels.
-        font_path: the file of the font.
-        names: all texts that there may be: the panel has one column as wide as the longest of them, and says how many
-            classes did not find room. None: as many columns as are needed.
+        mask: (H, W), 1 in the pixels of the class.
     """
-    row = max(22, height // 40)  # pixels
-    font, gap = ImageFont.truetype(font_path, round(0.62 * row)), row // 3
-    texts = [text for text, _ in entries]
-    rows = max((height - 2 * gap) // row, 1)
-    if names is not None and len(texts) > rows:
-        texts = [*texts[: rows - 1], f'+ {len(texts) - rows + 1} more']
-    longest = max((font.getlength(text) for text in (texts if names is None else names)), default=0)
-    column = round(longest) + row + 2 * gap
-    panel = Image.new('RGB', (column * max(1, -(-len(texts) // rows)), height), 'white')
-    draw = ImageDraw.Draw(panel)
-    for i, (text, (_, color)) in enumerate(zip(texts, entries, strict=False)):
-        left, top = i // rows * column + gap, i % rows * row + gap
-        if not text.startswith('+ '):
-            draw.rectangle((left, top + 3, left + row - 7, top + row - 4), fill=tuple(color), outline='black')
-        draw.text((left + row, top + row / 2), text, fill='black', font=font, anchor='lm')
-    return np.asarray(panel)
+    row = int((mask == 1).sum(1).argmax())
+    columns = np.flatnonzero(mask[row] == 1)
+    return np.array([columns[len(columns) // 2], row])

@@ -1,4 +1,4 @@
-"""Pictures of predictions: labels over the image with a legend beside it, or masks, boxes, names and scores."""
+"""Pictures of dense predictions: labels over the image with a legend beside it, or masks, boxes, names and scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from mmengine.structures import BaseDataElement
 
 from mlp_dense.datasets.images import resize
 from mlp_dense.engine.fonts import font_for, matplotlib_font
-from mlp_dense.engine.pictures import draw_legend, pick_nearest
+from mlp_dense.engine.legend import draw_legend
+from mlp_dense.engine.pictures import pick_nearest
 
 ALPHA = 0.5
 """The opacity of labels and masks, 0 to 1."""

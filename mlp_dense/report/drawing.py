@@ -1,4 +1,4 @@
-"""Pictures for the page: sizes, the library's visualizers, and files inside the HTML."""
+"""Pictures for the page: the library's visualizers, and files inside the HTML."""
 
 from __future__ import annotations
 
@@ -11,26 +11,12 @@ from mmengine.config import Config
 from mmengine.registry import VISUALIZERS
 from PIL import Image
 
-from mlp_dense.datasets.images import Size
-
-SMALL, LARGE = 360, 640  # pixels of the longer side: where enlarging stops, and where shrinking does
-
 
 def make_visualizer(cfg: Config, dataset: Any) -> Any:
     """Build the visualizer of a config, writing nowhere, with the names and colours of a data set."""
     visualizer = VISUALIZERS.build({**cfg.visualizer, 'vis_backends': [], 'name': 'report'})
     visualizer.dataset_meta = dataset.metainfo
     return visualizer
-
-
-def page_size(size: Size) -> Size:
-    """Return the (height, width) that suits the page for an image of ``size``.
-
-    A small one is enlarged by a whole number, which keeps the edges of labels even.
-    """
-    longer = max(size)
-    scale = -(-SMALL // longer) if longer < SMALL else min(1.0, LARGE / longer)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def data_uri(picture: np.ndarray, lossless: bool = False) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,8 +12,8 @@ from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
 from mlp_dense.datasets.images import Size
-from mlp_dense.engine.pictures import draw_sample, open_sample, result_names
-from mlp_dense.report.drawing import make_visualizer, page_size
+from mlp_dense.engine.pictures import draw_sample, image_key, open_sample, page_size, result_names
+from mlp_dense.report.drawing import make_visualizer
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,23 @@ class ClassRow:
     """One class in the table. Percentages are None where they are not defined, e.g. for a class that never occurs."""
 
     name: str
-    color: tuple[int, int, int]
+    color: tuple[int, int, int] | None
+    """The colour that the pictures show it in, if they do."""
     count: str
     """How often it occurs in the truth, in words."""
     percent: tuple[float | None, ...]
+    note: str = ''
+    """What ``Results.note_name`` is the heading of."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A class that a classifier takes an image for."""
+
+    name: str
+    percent: float
+    """The score."""
+    is_truth: bool
 
 
 class Results:
@@ -37,6 +51,8 @@ class Results:
     count_name: ClassVar[str]
     columns: tuple[str, ...]
     """The headings of ``ClassRow.count`` and of ``ClassRow.percent``."""
+    note_name: ClassVar[str] = ''
+    """The heading of ``ClassRow.note``; empty where there are none."""
     score_name: ClassVar[str]
     score_note: str
     """What the score of an image is called, short and in full."""
@@ -56,13 +72,18 @@ class Results:
     """The file names of the images, with their sub-folders."""
 
     def __init__(self, cfg: Config, dataset: Any):
-        self.dataset = dataset
-        self.classes, self.palette = list(dataset.metainfo['classes']), dataset.metainfo['palette']
-        self.visualizer = make_visualizer(cfg, dataset)
+        self.cfg, self.dataset = cfg, dataset
+        self.classes, self.palette = list(dataset.metainfo['classes']), dataset.metainfo.get('palette')
         results = result_names([dataset])
-        self.paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
-        self.results = [results[path] for path in self.paths]
-        self.names = [f'{name}{Path(path).suffix}' for name, path in zip(self.results, self.paths, strict=True)]
+        self.keys = [image_key(dataset.get_data_info(index)) for index in range(len(dataset))]
+        self.results = [results[key] for key in self.keys]
+        suffixes = ['' if isinstance(key, int) else Path(key).suffix for key in self.keys]
+        self.names = [f'{name}{suffix}' for name, suffix in zip(self.results, suffixes, strict=True)]
+
+    @cached_property
+    def visualizer(self) -> Any:
+        """The library's, with the names and colours of the test set."""
+        return make_visualizer(self.cfg, self.dataset)
 
     def samples(self, index: int, old: Size, new: Size) -> dict[str, BaseDataElement]:
         """Return title -> what to draw over an image that is brought from one size to another: truth, prediction."""
@@ -70,11 +91,20 @@ class Results:
 
     def pictures(self, index: int) -> dict[str, np.ndarray]:
         """Return title -> picture (H, W, 3) in RGB, all of one size, of one image: image, truth, prediction."""
-        image, size = open_sample(self.paths[index], self.dataset, page_size)
+        image, size = open_sample(self.dataset.get_data_info(index), self.dataset, page_size)
         drawn = {'Image': image}
         for title, sample in self.samples(index, size, (image.shape[0], image.shape[1])).items():
             drawn[title] = draw_sample(self.visualizer, image, sample, draw_pred=False, **self.drawing)
         return drawn
+
+    def galleries(self, number: int) -> dict[str, list[int]]:
+        """Return heading -> the indices of the images to show below it, at most ``number`` each."""
+        best, worst = extremes(self.scores, number)
+        return {'Worst predictions': worst, 'Best predictions': best}
+
+    def guesses(self, index: int) -> list[Guess]:
+        """Return the classes that a classifier takes an image for, surest first; no other task has any."""
+        return []
 
 
 def percent(value: float) -> float | None:

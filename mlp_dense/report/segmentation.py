@@ -76,7 +76,7 @@ class SegmentationResults(Results):
             raise UserError(f'{self._path(index)} has labels of other classes; name the predictions of this test set')
         if (truth >= number).any():
             raise UserError(
-                f'the truth of image {self.paths[index]} has label {truth.max()}, and there are {number} classes; '
+                f'the truth of image {self.keys[index]} has label {truth.max()}, and there are {number} classes; '
                 f'mend it or name the value that does not count: test_evaluator.ignore_index'
             )
         return np.bincount(number * truth + predicted, minlength=number**2).reshape(number, number)

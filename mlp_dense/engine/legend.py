@@ -1,0 +1,38 @@
+"""The legend beside a picture: a coloured square and a text for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+
+def draw_legend(
+    entries: Sequence[tuple[str, Sequence[int]]], height: int, font_path: str, names: Sequence[str] | None = None
+) -> np.ndarray:
+    """Draw a white panel (height, width, 3) with a coloured square and a text for each class.
+
+    Args:
+        entries: text and colour (RGB).
+        height: in pixels.
+        font_path: the file of the font.
+        names: all texts that there may be: the panel has one column as wide as the longest of them, and says how many
+            classes did not find room. None: as many columns as are needed.
+    """
+    row = max(22, height // 40)  # pixels
+    font, gap = ImageFont.truetype(font_path, round(0.62 * row)), row // 3
+    texts = [text for text, _ in entries]
+    rows = max((height - 2 * gap) // row, 1)
+    if names is not None and len(texts) > rows:
+        texts = [*texts[: rows - 1], f'+ {len(texts) - rows + 1} more']
+    longest = max((font.getlength(text) for text in (texts if names is None else names)), default=0)
+    column = round(longest) + row + 2 * gap
+    panel = Image.new('RGB', (column * max(1, -(-len(texts) // rows)), height), 'white')
+    draw = ImageDraw.Draw(panel)
+    for i, (text, (_, color)) in enumerate(zip(texts, entries, strict=False)):
+        left, top = i // rows * column + gap, i % rows * row + gap
+        if not text.startswith('+ '):
+            draw.rectangle((left, top + 3, left + row - 7, top + row - 4), fill=tuple(color), outline='black')
+        draw.text((left + row, top + row / 2), text, fill='black', font=font, anchor='lm')
+    return np.asarray(panel)
