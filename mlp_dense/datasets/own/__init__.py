@@ -4,6 +4,7 @@ The data stay as and where they are. Lists, annotation files and label maps that
 config, under its name.
 """
 
-from mlp_dense.datasets.own.build import Request, make_config
+from mlp_dense.datasets.own.build import make_config
+from mlp_dense.datasets.own.data import Request
 
 __all__ = ['Request', 'make_config']

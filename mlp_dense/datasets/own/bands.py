@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tifffile
 from PIL import Image
 
+from mlp_dense.datasets.images import TIFF
 from mlp_dense.errors import UserError
 
 DEPTHS = {'1': 1, 'I;16': 16, 'I;16B': 16, 'I': 32, 'F': 32}
 """The bits of a value in Pillow's modes; 8 in all others."""
-TIFF = ('.tif', '.tiff')
 MOST = 64
 """The most bands; a third axis that is longer is one of pixels."""
 PROBED = 20
 """How many image files, spread over the set, are looked at."""
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """The suffix of an image file, its channels, and the bits of a value; 0 channels for one that cannot be read."""
 
     suffix: str
@@ -35,15 +34,10 @@ class Kind:
         return self.suffix.lower() in TIFF and self.channels > 0 and (self.channels not in (1, 3) or self.bits != 8)
 
     def __str__(self) -> str:
-        return (
-            f'{self.suffix} of {self.channels} channels, {self.bits} bits'
-            if self.channels
-            else f'{self.suffix} (broken)'
-        )
+        return f'{self.suffix} {f"of {self.channels} channels, {self.bits} bits" if self.channels else "(broken)"}'
 
 
-@dataclass(frozen=True)
-class Bands:
+class Bands(NamedTuple):
     """The mean and the standard deviation of each band of multi-band images."""
 
     mean: tuple[float, ...]
@@ -55,9 +49,9 @@ class Bands:
         return (0, 1, 2) if len(self.mean) > 2 else (0, 0, 0)
 
 
-def probe(paths: Sequence[Path]) -> list[Path]:
-    """Choose some files spread over the set."""
-    return list(paths[:: max(1, len(paths) // PROBED)])
+def probe(paths: Sequence[Path]) -> dict[Path, Kind]:
+    """Read the kinds of some files spread over the set."""
+    return {path: kind_of(path) for path in paths[:: max(1, len(paths) // PROBED)]}
 
 
 def kind_of(path: Path) -> Kind:
@@ -81,15 +75,14 @@ def measure_bands(paths: Sequence[Path]) -> Bands | None:
     Raises:
         UserError: some images have bands and others not, or the bands do not stand last.
     """
-    kinds = {path: kind_of(path) for path in probe(paths)}
-    banded = [path for path, kind in kinds.items() if kind.has_bands]
-    if not banded:
+    kinds = probe(paths)
+    first = next((path for path, kind in kinds.items() if kind.has_bands), None)
+    if first is None:
         return None
-    odd = [path for path, kind in kinds.items() if kind.channels and kind != kinds[banded[0]]]
-    if odd:
-        raise UserError(f'{banded[0]} is {kinds[banded[0]]} and {odd[0]} is {kinds[odd[0]]}; one model reads one kind')
-    count, sums = kinds[banded[0]].channels, []
-    for path in banded:
+    if odd := [path for path, kind in kinds.items() if kind.channels and kind != kinds[first]]:
+        raise UserError(f'{first} is {kinds[first]} and {odd[0]} is {kinds[odd[0]]}; one model reads one kind')
+    count, sums = kinds[first].channels, []
+    for path in [path for path, kind in kinds.items() if kind.has_bands]:
         try:
             values = np.atleast_3d(tifffile.imread(path)).astype(np.float64)
         except (ValueError, OSError) as error:
@@ -99,4 +92,4 @@ def measure_bands(paths: Sequence[Path]) -> Bands | None:
         sums.append([values.mean((0, 1)), (values**2).mean((0, 1))])
     mean, square = np.mean(sums, 0)
     std = np.sqrt(np.maximum(square - mean**2, 1e-6))
-    return Bands(tuple(round(float(v), 4) for v in mean), tuple(round(float(v), 4) for v in std))
+    return Bands(tuple(mean.round(4).tolist()), tuple(std.round(4).tolist()))

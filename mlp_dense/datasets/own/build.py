@@ -3,53 +3,24 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from mmengine.config import Config
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from mlp_dense.datasets.checks import cap, check_dataset, check_splits
-from mlp_dense.datasets.own.bands import measure_bands
-from mlp_dense.datasets.own.coco import OwnCoco, inspect_coco, write_coco_parts
+from mlp_dense.datasets.own.bands import measure_bands, probe
+from mlp_dense.datasets.own.coco import inspect_coco
+from mlp_dense.datasets.own.data import OwnData, Request
 from mlp_dense.datasets.own.models import SMALL, choose_model, is_whole_model
 from mlp_dense.datasets.own.outputs import Outputs
 from mlp_dense.datasets.own.schedule import plan_detection, plan_segmentation
-from mlp_dense.datasets.own.segmentation import OwnLabels, inspect_labels, write_parts
-from mlp_dense.datasets.own.summary import print_summary, sizes_of
-from mlp_dense.datasets.own.writing import Choice, detection_config, segmentation_config
+from mlp_dense.datasets.own.segmentation import inspect_labels
+from mlp_dense.datasets.own.writing import Choice, write_config
 from mlp_dense.errors import UserError
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asks for.
-
-    Args:
-        data: the data folder, or a COCO JSON.
-        task: 'seg', 'det' or 'instance'.
-        arch: an arch of a family, such as ``cyclemlp_b1``, or ``small``.
-        out: the config to write.
-        weights: a checkpoint to start from; '' for none.
-        images, labels, label_suffix, classes, ignore: how label maps are to be understood.
-        val: the COCO JSON for validation; '' to look for it.
-        seed: of the split, where the data have none.
-        overwrite: whether files of an earlier call are replaced.
-    """
-
-    data: Path
-    task: str
-    arch: str = SMALL
-    out: Path = Path('my_config.py')
-    weights: str = ''
-    images: str = ''
-    labels: str = ''
-    label_suffix: str = ''
-    classes: str = ''
-    ignore: tuple[str, ...] = field(default=())
-    val: str = ''
-    seed: int = 0
-    overwrite: bool = False
 
 
 def make_config(request: Request, console: Console) -> int:
@@ -63,25 +34,19 @@ def make_config(request: Request, console: Console) -> int:
     """
     if not request.data.exists():
         raise UserError(f'{request.data} does not exist; name the data folder, or a COCO JSON file')
-    folder = request.data if request.data.is_dir() else request.data.parent
-    if request.data.is_dir() and Path(os.path.realpath(request.out)).is_relative_to(os.path.realpath(folder)):
+    if request.data.is_dir() and Path(os.path.realpath(request.out)).is_relative_to(os.path.realpath(request.data)):
         raise UserError(f'--out {request.out} lies in the data; nothing is written there, so name a file elsewhere')
     outputs = Outputs(request.out, request.overwrite)
+    inspect, plan = (inspect_labels, plan_segmentation) if request.task == 'seg' else (inspect_coco, plan_detection)
     model = choose_model(request.task, request.arch)
     whole = bool(request.weights) and is_whole_model(request.weights)
-    data = look_through(request)
-    sizes = sizes_of(data)
-    print_summary(data, sizes, console)
-    bands = measure_bands(data.images('train'))
-    plan = plan_segmentation if isinstance(data, OwnLabels) else plan_detection
-    light, count = request.arch == SMALL, len(data.images('train'))
-    choice = Choice(request.out, model, plan(sizes, count, light), request.weights, whole, bands)
+    data = inspect(request)
+    print_summary(data, console)
+    images = data.images['train']
+    schedule = plan(data.sizes, len(images), request.arch == SMALL)
+    choice = Choice(request, model, schedule, whole, measure_bands(images))
     outputs.start()
-    if isinstance(data, OwnLabels):
-        text = segmentation_config(choice, data, write_parts(data, outputs))
-    else:
-        text = detection_config(choice, data, write_coco_parts(data, outputs), masks=request.task == 'instance')
-    request.out.write_text(text, encoding='utf-8')
+    request.out.write_text(write_config(choice, data, data.write(outputs)), encoding='utf-8')
     return print_findings(request.out, console)
 
 
@@ -98,18 +63,27 @@ def print_findings(config: Path, console: Console) -> int:
     return sum(finding.level == 'error' for finding in findings)
 
 
-def look_through(request: Request) -> OwnLabels | OwnCoco:
-    """Look through the data. Raises UserError where they do not fit the task."""
-    if request.task != 'seg':
-        return inspect_coco(request.data, request.images, request.val, request.task == 'instance', request.seed)
-    if request.data.is_file():
-        raise UserError(f'--task seg reads a folder with images and label maps, and {request.data} is a file')
-    return inspect_labels(
-        request.data,
-        request.images,
-        request.labels,
-        request.label_suffix,
-        request.classes,
-        request.ignore,
-        request.seed,
-    )
+def print_summary(data: OwnData, console: Console) -> None:
+    """Print classes, sizes, channels, the split and what the user should know."""
+    table = Table('class', 'colour', *data.counts[0], box=None)
+    for column in table.columns[-2:]:
+        column.justify = 'right'
+    for name, color, counts in zip(data.names, data.palette, data.counts[1:], strict=True):
+        numbers = ','.join(map(str, color))
+        table.add_row(Text(name), Text('■ ', f'rgb({numbers})').append(numbers, 'default'), *counts)
+    console.print(table)
+    if data.labels:
+        console.print(f'labels: {data.labels}')
+    spans = [f'{min(part)} / {round(median(part))} / {max(part)}' for part in zip(*data.sizes, strict=True)]
+    sides = f'width {spans[0]}, height {spans[1]} (smallest / median / largest)'
+    console.print(f'images: {len(data.sizes)}; {sides}')
+    kinds = {*probe([path for paths in data.images.values() for path in paths]).values()}
+    console.print(f'image files: {", ".join(sorted(map(str, kinds)))}')
+    plain = [kind for kind in kinds if not kind.has_bands]
+    notes = ['greyscale images are read as three equal channels'] * any(kind.channels == 1 for kind in plain)
+    notes += ['values of more than 8 bits are cut to 8; write TIFF to keep them'] * any(k.bits > 8 for k in plain)
+    counts = ', '.join(f'{split} {len(paths)}' for split, paths in data.images.items())
+    for line in (*(f'note: {note}' for note in notes), f'split: {counts} ({data.split_note})'):
+        console.print(line)
+    for note in data.notes:
+        console.print(f'note: {note}')

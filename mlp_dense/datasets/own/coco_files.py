@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from mlp_dense.datasets.checks.coco import content_findings, read_coco
-from mlp_dense.datasets.own.files import place, read_folder, split_of_name
+from mlp_dense.datasets.own.files import SPLIT_OF, place, read_folder, split_of_name, walk
 from mlp_dense.errors import UserError
 
 PROBED = 50
 """How many image names are looked up in each folder to find the right one."""
+DEPTH = 3
+"""How deep below a folder images are looked for."""
 
 
 @dataclass
@@ -51,13 +54,15 @@ def find_files(data: Path, val: str = '') -> dict[str, Path]:
     Raises:
         UserError: there is none, or several for one split.
     """
-    if data.is_file():
-        beside = [path for path in sorted(data.parent.glob('*.json')) if split_of_name(path.name) == 'val']
-        is_train = split_of_name(data.name) == 'train'
-        beside = [path for path in beside if is_train and _without_split(path) == _without_split(data)]
-        files = {'train': data, **({'val': beside[0]} if len(beside) == 1 else {})}
-    else:
+    if data.is_dir():
         files = _choose(data, _coco_below(data))
+    else:
+        files = {'train': data}
+        paths = [path for path in sorted(data.parent.glob('*.json')) if split_of_name(path.name) == 'val']
+        plain = [re.sub('|'.join(SPLIT_OF), '', path.stem.lower()) for path in (data, *paths)]
+        beside = [path for path, name in zip(paths, plain[1:], strict=True) if name == plain[0]]
+        if split_of_name(data.name) == 'train' and len(beside) == 1:
+            files['val'] = beside[0]
     if val:
         files['val'] = Path(val)
         if 'train' not in files and '' in files:
@@ -65,25 +70,16 @@ def find_files(data: Path, val: str = '') -> dict[str, Path]:
     return files
 
 
-def _without_split(path: Path) -> str:
-    """Return a file's name without the words for splits."""
-    name = path.stem.lower()
-    for word in ('training', 'train', 'validation', 'valid', 'val'):
-        name = name.replace(word, '')
-    return name
-
-
 def _coco_below(folder: Path) -> list[Path]:
     """List the COCO files with boxes below a folder."""
-    names = [name.relative_to(folder) for name in sorted(folder.rglob('*.json'))]
-    names = [folder / name for name in names if not any(part[0] == '.' for part in name.parts)]
-    if not names:
+    paths = sorted(below / name for below, names in walk(folder) for name in names if name.endswith('.json'))
+    if not paths:
         raise UserError(f'{folder} holds no JSON file; boxes and instance masks are read from COCO JSON')
-    if len(names) > PROBED:
+    if len(paths) > PROBED:
         raise UserError(
-            f'{folder} holds {len(names)} JSON files, one an image, as of labelme? Make one COCO JSON of them'
+            f'{folder} holds {len(paths)} JSON files, one an image, as of labelme? Make one COCO JSON of them'
         )
-    return [path for path in names if _has_boxes(path)]
+    return [path for path in paths if _has_boxes(path)]
 
 
 def _has_boxes(path: Path) -> bool:
@@ -93,26 +89,24 @@ def _has_boxes(path: Path) -> bool:
     except ValueError:
         content = read_coco(str(path))  # which names the fault
     items = content.get('annotations') if isinstance(content, dict) and 'images' in content else None
-    return bool(
-        isinstance(items, list) and items and isinstance(items[0], dict) and {'bbox', 'segmentation'} & {*items[0]}
-    )
+    first = items[0] if isinstance(items, list) and items else None
+    return isinstance(first, dict) and bool({'bbox', 'segmentation'} & {*first})
 
 
-def _choose(folder: Path, paths: Iterable[Path]) -> dict[str, Path]:
+def _choose(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
     """Return one annotation file for each split."""
-    groups: dict[str, list[Path]] = {}
-    for path in paths:
-        split = split_of_name(path.name) or read_folder(path.parent.name)[1]
-        groups.setdefault(split, []).append(path)
-    if not groups:
+    if not paths:
         raise UserError(f'{folder} holds no COCO JSON with boxes (images, annotations with bbox, categories)')
+    groups = defaultdict(list)
+    for path in paths:
+        groups[split_of_name(path.name) or read_folder(path.parent.name)[1]].append(path)
     files = {}
     for split, candidates in groups.items():
-        instances = [path for path in candidates if path.name.startswith('instances')]
-        if len(instances or candidates) > 1:
-            names = ' and '.join(str(path) for path in candidates[:2])
+        candidates = [path for path in candidates if path.name.startswith('instances')] or candidates
+        if len(candidates) > 1:
+            names = ' and '.join(map(str, candidates[:2]))
             raise UserError(f'{names} are both annotations{split and f" of {split}"}; name one as DATA, and --val FILE')
-        files[split] = (instances or candidates)[0]
+        files[split] = candidates[0]
     return files
 
 
@@ -126,17 +120,15 @@ def find_images(path: Path, content: dict[str, Any], split: str, roots: Sequence
         UserError: no folder holds any of the images.
     """
     names = [str(image['file_name']) for image in content['images']]
-    step = max(1, len(names) // PROBED)
     folders = {
         folder: place(Path(root.resolve().name, folder.relative_to(root), 'x'))
         for root in (path.parent, *roots)
-        for folder in _folders(root)
+        for folder, _ in walk(root, DEPTH)
     }
     for shorten in (False, True):
-        probes = [PureWindowsPath(name).name if shorten else name for name in names[::step]]
+        probes = [PureWindowsPath(name).name if shorten else name for name in names[:: max(1, len(names) // PROBED)]]
         counts = {folder: sum((folder / name).is_file() for name in probes) for folder in folders}
-        ranks = {name: (counts[name], found.role != 'label', found.split == split) for name, found in folders.items()}
-        best = max(ranks, key=ranks.__getitem__)
+        best = max(folders, key=lambda f: (counts[f], folders[f].role != 'label', folders[f].split == split))
         if counts[best]:
             for image in content['images'] if shorten else ():
                 image['file_name'] = PureWindowsPath(str(image['file_name'])).name
@@ -145,11 +137,3 @@ def find_images(path: Path, content: dict[str, Any], split: str, roots: Sequence
         f'{path} names images such as {names[0]}, which are not in {" or ".join(map(str, [*folders][:4]))}'
         f'{" ..." * (len(folders) > 4)}; name their folder with --images FOLDER'
     )
-
-
-def _folders(root: Path, depth: int = 3) -> Iterable[Path]:
-    """Yield a folder and those below it, hidden ones left out."""
-    for folder, inside, _ in os.walk(root, followlinks=True):
-        below = len(Path(folder).relative_to(root).parts)
-        inside[:] = sorted(name for name in inside if name[0] != '.') if below < depth else []
-        yield Path(folder)

@@ -4,64 +4,28 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from mlp_dense.errors import UserError
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.gif', '.webp')
-IMAGE_WORDS = [
-    'images',
-    'image',
-    'img',
-    'imgs',
-    'imgdir',
-    'imagedir',
-    'jpegimages',
-    'leftimgbit',
-    'rgb',
-    'photo',
-    'photos',
-    'pic',
-    'pics',
-    'picture',
-    'pictures',
-    'inputs',
-    'input',
-]
-LABEL_WORDS = [
-    'labels',
-    'label',
-    'masks',
-    'mask',
-    'annotations',
-    'annotation',
-    'ann',
-    'anns',
-    'annot',
-    'anndir',
-    'labeldir',
-    'maskdir',
-    'gt',
-    'gtfine',
-    'groundtruth',
-    'seg',
-    'segmentation',
-    'segmentations',
-    'segmentationclass',
-    'segmentationclassraw',
-    'segmentationclassaug',
-    'labelmaps',
-    'labelids',
-    'targets',
-]
-OTHER_WORDS = ('segmentationobject',)
-SPLIT_WORDS = {
-    'train': ('training', 'train', 'trn'),
-    'val': ('validation', 'valid', 'val', 'dev'),
-    'test': ('testing', 'test'),
+ROLES = {
+    'image': 'images image img imgs imgdir imagedir jpegimages leftimgbit rgb photo photos pic pics picture pictures '
+    'inputs input',
+    'label': 'labels label masks mask annotations annotation ann anns annot anndir labeldir maskdir gt gtfine '
+    'groundtruth seg segmentation segmentations segmentationclass segmentationclassraw segmentationclassaug labelmaps '
+    'labelids targets',
+    'other': 'segmentationobject',
 }
-SPLIT_EDGE = re.compile('^({0})|({0})$'.format('|'.join(word for words in SPLIT_WORDS.values() for word in words)))
+ROLE_OF = {word: role for role, words in ROLES.items() for word in words.split()}
+SPLIT_OF = {
+    **dict.fromkeys(('training', 'train', 'trn'), 'train'),
+    **dict.fromkeys(('validation', 'valid', 'val', 'dev'), 'val'),
+    **dict.fromkeys(('testing', 'test'), 'test'),
+}
+SPLIT_EDGE = re.compile('^({0})|({0})$'.format('|'.join(SPLIT_OF)))
 
 
 class Place(NamedTuple):
@@ -82,29 +46,29 @@ class Place(NamedTuple):
         return Path(self.path).stem
 
 
-def list_pictures(root: Path) -> list[Place]:
-    """List the picture files below a folder in the order of their names, hidden ones left out.
-
-    Raises:
-        UserError: the folder is missing, or holds no picture.
-    """
-    if not root.is_dir():
-        raise UserError(f'{root} does not exist; name a folder with images, or a COCO JSON file')
-    names, seen = [], set()
-    for folder, inside, files in os.walk(root, followlinks=True):
-        inside[:] = [name for name in inside if not name.startswith('.')]
-        if os.path.realpath(folder) in seen:
-            inside.clear()
-            continue
+def walk(root: Path, depth: int = 100) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder and those below it with the names of their files, hidden ones left out, and no folder twice."""
+    seen = set()
+    for folder, inside, names in os.walk(root, followlinks=True):
+        is_new = os.path.realpath(folder) not in seen
         seen.add(os.path.realpath(folder))
-        names += [
-            Path(folder, name).relative_to(root)
-            for name in files
-            if not name.startswith('.') and Path(name).suffix.lower() in SUFFIXES
-        ]
-    if not names:
+        goes_on = is_new and len(Path(folder).relative_to(root).parts) < depth
+        inside[:] = sorted(name for name in inside if name[0] != '.') if goes_on else []
+        if is_new:
+            yield Path(folder), [name for name in names if name[0] != '.']
+
+
+def list_pictures(root: Path) -> list[Place]:
+    """List the picture files below a folder in the order of their names. Raises UserError if there are none."""
+    pictures = [
+        (folder / name).relative_to(root)
+        for folder, names in walk(root)
+        for name in names
+        if Path(name).suffix.lower() in SUFFIXES
+    ]
+    if not pictures:
         raise UserError(f'{root} holds no pictures; looked for {", ".join(SUFFIXES)} in it and in the folders below')
-    return sorted(map(place, names))
+    return sorted(map(place, pictures))
 
 
 def place(name: Path) -> Place:
@@ -122,24 +86,14 @@ def place(name: Path) -> Place:
 def read_folder(name: str) -> tuple[str, str]:
     """Return the role and the split that a folder's name tells, such as ``train_masks`` or ``val2017``; '' for none."""
     word, split = re.sub('[^a-z]', '', name.lower()), ''
-    role = role_of(word)
-    while not role and (match := SPLIT_EDGE.search(word)):
-        split = next(key for key, words in SPLIT_WORDS.items() if match[0] in words)
+    while word not in ROLE_OF and (match := SPLIT_EDGE.search(word)):
+        split = SPLIT_OF[match[0]]
         word = word.replace(match[0], '', 1) if match[1] else word.removesuffix(match[0])
-        role = role_of(word)
-    if word and not role and word not in ('set', 'data', 'split'):
-        return '', ''
-    return role, split
-
-
-def role_of(word: str) -> str:
-    """Return the role that a word of small letters stands for, or ''."""
-    roles = {'image': IMAGE_WORDS, 'label': LABEL_WORDS, 'other': OTHER_WORDS}
-    return next((role for role, words in roles.items() if word in words), '')
+    role = ROLE_OF.get(word, '')
+    return (role, split) if role or word in ('', 'set', 'data', 'split') else ('', '')
 
 
 def split_of_name(name: str) -> str:
     """Return the split that a file name tells, such as ``instances_train2017.json``; '' for none."""
-    words = re.findall('[a-z]+', name.lower())
-    splits = [split for split, known in SPLIT_WORDS.items() if set(words) & set(known)]
-    return splits[0] if len(splits) == 1 else ''
+    splits = {SPLIT_OF[word] for word in re.findall('[a-z]+', name.lower()) if word in SPLIT_OF}
+    return splits.pop() if len(splits) == 1 else ''

@@ -10,6 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
+from mlp_dense.datasets.own.data import Request
 from mlp_dense.datasets.own.files import Place, list_pictures
 from mlp_dense.errors import UserError
 
@@ -29,70 +30,64 @@ class Pair(NamedTuple):
 
 @dataclass
 class Pairs:
-    """The images with label maps of a data folder, by split, and what is left over."""
+    """Images with label maps by ``'train'``, ``'val'``, ``'test'``, or ``''`` where nothing says it, and the rest."""
 
-    root: Path
-    splits: dict[str, list[Pair]] = field(default_factory=dict)
-    """Pairs by ``'train'``, ``'val'``, ``'test'``, or ``''`` where no folder or list says it."""
+    splits: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))
     unlabelled: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     """Label maps without an image."""
 
 
-def find_pairs(root: Path, images: str = '', labels: str = '', label_suffix: str = '') -> Pairs:
+def find_pairs(request: Request) -> Pairs:
     """Pair the images below a folder with their label maps.
-
-    Args:
-        root: the folder that holds both.
-        images, labels: the folders of both, relative to ``root``; '' to tell them by their names.
-        label_suffix: how the names of label maps end, where one folder holds several kinds.
 
     Raises:
         UserError: there are no pictures or no label maps, or several label maps belong to one image.
     """
+    root = request.data
     places = list_pictures(root)
-    if images or labels:
-        places = [_placed(root, item, images, labels) for item in places]
-    photos, maps = _sort_out(root, places)
-    maps = [item for item in maps if item.path.endswith(label_suffix)]
+    for name, folder in (('images', request.images), ('labels', request.labels)):
+        if folder and not (root / folder).is_dir():
+            raise UserError(f'--{name} {folder} is no folder in {root}')
+    if request.images or request.labels:
+        places = [_placed(item, {'image': request.images, 'label': request.labels}) for item in places]
+    photos, maps = _sort_out(places)
+    maps = [item for item in maps if item.path.endswith(request.label_suffix)]
     if not maps:
         raise UserError(f'{root} holds no label maps; looked for {WANTED}; name the folders with --images and --labels')
-    pairs = Pairs(root)
-    by_image = _match(photos, maps, pairs)
+    pairs, by_image = Pairs(), defaultdict(list)
+    for item, photo in _match(root, photos, maps):
+        if photo is None:
+            pairs.unused.append(item.path)
+        else:
+            by_image[photo.path].append((photo.split or item.split, item.path))
     for photo in photos:
-        if photo.path not in by_image:
-            pairs.unlabelled.append(photo.path)
-    for image, candidates in by_image.items():
+        candidates = by_image[photo.path]
         if len(candidates) > 1:
-            names = ' and '.join(item.path for _, item in candidates[:2])
+            names = ' and '.join(name for _, name in candidates[:2])
             raise UserError(
-                f'{root}: {names} are both labels of {image}; choose with --labels FOLDER or --label-suffix TEXT'
+                f'{root}: {names} are both labels of {photo.path}; choose with --labels FOLDER or --label-suffix TEXT'
             )
-        split, item = candidates[0]
-        pairs.splits.setdefault(split, []).append(Pair(image, item.path))
+        if candidates:
+            pairs.splits[candidates[0][0]].append(Pair(photo.path, candidates[0][1]))
+        else:
+            pairs.unlabelled.append(photo.path)
     if not pairs.splits:
         example = f'such as {photos[0].path} and {maps[0].path}' if photos else 'and there are no images'
         raise UserError(f'{root}: no label map has the name of an image, {example}; looked for {WANTED}')
-    _apply_lists(pairs)
+    _apply_lists(root, pairs)
     return pairs
 
 
-def _placed(root: Path, item: Place, images: str, labels: str) -> Place:
-    """Give a picture the role of the folder that the user named."""
-    for role, folder in (('image', images), ('label', labels)):
-        if folder and not (root / folder).is_dir():
-            raise UserError(f'--{role}s {folder} is no folder in {root}')
-    inside = [
-        (len(folder), role)
-        for role, folder in (('image', images), ('label', labels))
-        if folder and Path(item.path).is_relative_to(Path(folder))
-    ]
+def _placed(item: Place, folders: dict[str, str]) -> Place:
+    """Give a picture the role of the innermost folder that the user named, and no other picture a role so named."""
+    inside = [role for role, folder in folders.items() if folder and Path(item.path).is_relative_to(folder)]
     if inside:
-        return item._replace(role=max(inside)[1])
-    return item._replace(role='other' if {'image': images, 'label': labels}.get(item.role, images) else item.role)
+        return item._replace(role=max(inside, key=lambda role: (len(folders[role]), role)))
+    return item._replace(role='other' if folders.get(item.role, folders['image']) else item.role)
 
 
-def _sort_out(root: Path, places: Sequence[Place]) -> tuple[list[Place], list[Place]]:
+def _sort_out(places: Sequence[Place]) -> tuple[list[Place], list[Place]]:
     """Return the images and the label maps."""
     maps = [item for item in places if item.role == 'label']
     photos = [item for item in places if item.role == 'image']
@@ -100,18 +95,16 @@ def _sort_out(root: Path, places: Sequence[Place]) -> tuple[list[Place], list[Pl
     if maps:
         return photos or rest, maps
     candidates = [*photos, *rest]
-    stems: dict[tuple, set[str]] = defaultdict(set)
+    names: dict[tuple[Path, str], int] = defaultdict(int)
     for item in candidates:
-        stems[Path(item.path).parent, item.stem].add(item.path)
+        names[Path(item.path).parent, item.stem] += 1
     for item in candidates:
         folder, plain = Path(item.path).parent, _plain(item.stem)
-        added = LABEL_ADDED.search(item.stem) and any(
-            (folder, stem) in stems for stem in (LABEL_ADDED.sub('', item.stem), plain, f'{plain}_image')
-        )
-        beside = item.path.lower().endswith('.png') and len(stems[folder, item.stem]) > 1
-        if added or beside:
+        stems = LABEL_ADDED.sub('', item.stem), plain, f'{plain}_image'
+        added = LABEL_ADDED.search(item.stem) and any((folder, stem) in names for stem in stems)
+        if added or (item.path.lower().endswith('.png') and names[folder, item.stem] > 1):
             maps.append(item)
-    return [item for item in candidates if item not in set(maps)], maps
+    return [item for item in candidates if item not in {*maps}], maps
 
 
 def _plain(stem: str) -> str:
@@ -121,13 +114,13 @@ def _plain(stem: str) -> str:
     return stem
 
 
-def _match(photos: Sequence[Place], maps: Sequence[Place], pairs: Pairs) -> dict[str, list[tuple[str, Place]]]:
-    """Return image -> its label maps, each with the split of the pair; label maps without image go to ``pairs``."""
+def _match(root: Path, photos: Sequence[Place], maps: Sequence[Place]) -> list[tuple[Place, Place | None]]:
+    """Return each label map with its image, or None."""
     exact, plain = defaultdict(list), defaultdict(list)
     for photo in photos:
         exact[photo.stem].append(photo)
         plain[_plain(photo.stem)].append(photo)
-    by_image: dict[str, list[tuple[str, Place]]] = {}
+    matches: list[tuple[Place, Place | None]] = []
     for item in maps:
         candidates = exact.get(item.stem) or exact.get(_plain(item.stem)) or plain.get(_plain(item.stem)) or []
         fitting = [photo for photo in candidates if not photo.split or not item.split or photo.split == item.split]
@@ -135,13 +128,10 @@ def _match(photos: Sequence[Place], maps: Sequence[Place], pairs: Pairs) -> dict
         if len(fitting) > 1:
             names = ' and '.join(photo.path for photo in fitting[:2])
             raise UserError(
-                f'{pairs.root}: {item.path} may be the label map of {names}; give images of one name different folders'
+                f'{root}: {item.path} may be the label map of {names}; give images of one name different folders'
             )
-        if fitting:
-            by_image.setdefault(fitting[0].path, []).append((fitting[0].split or item.split, item))
-        else:
-            pairs.unused.append(item.path)
-    return by_image
+        matches.append((item, fitting[0] if fitting else None))
+    return matches
 
 
 def _nearest(photos: Sequence[Place], item: Place) -> list[Place]:
@@ -151,28 +141,22 @@ def _nearest(photos: Sequence[Place], item: Place) -> list[Place]:
     return [photo for photo, count in zip(photos, counts, strict=True) if count == max(counts)]
 
 
-def _apply_lists(pairs: Pairs) -> None:
+def _apply_lists(root: Path, pairs: Pairs) -> None:
     """Take the splits from ``train.txt`` and ``val.txt`` where the folders say none, as Pascal VOC's ImageSets do."""
-    if set(pairs.splits) != {''}:
-        return
-    for folder in (pairs.root, pairs.root / 'ImageSets/Segmentation', pairs.root / 'ImageSets/Main'):
+    for folder in (root, root / 'ImageSets/Segmentation', root / 'ImageSets/Main'):
         files = {split: folder / f'{split}.txt' for split in ('train', 'val', 'test')}
-        if not (files['train'].is_file() and files['val'].is_file()):
+        if {*pairs.splits} != {''} or not (files['train'].is_file() and files['val'].is_file()):
             continue
-        lists = {split: _read_list(file) for split, file in files.items() if file.is_file()}
-        sorted_pairs: dict[str, list[Pair]] = {}
+        split_of = {name: split for split in reversed(files) for name in _read_list(files[split])}
+        listed = defaultdict(list)
         for pair in pairs.splits['']:
-            split = next((split for split, names in lists.items() if Path(pair.image).stem in names), None)
-            if split is None:
-                pairs.unlabelled.append(pair.image)
-            else:
-                sorted_pairs.setdefault(split, []).append(pair)
-        if {'train', 'val'} <= set(sorted_pairs):
-            pairs.splits = sorted_pairs
-            return
+            listed[split_of.get(Path(pair.image).stem, '')].append(pair)
+        if {'train', 'val'} <= {*listed}:
+            pairs.unlabelled += [pair.image for pair in listed.pop('', [])]
+            pairs.splits = listed
 
 
 def _read_list(file: Path) -> set[str]:
-    """Read the stems of the images that a list names, one in a line."""
-    lines = file.read_text(encoding='utf-8', errors='replace').splitlines()
+    """Read the stems of the images that a list names, one in a line; none without a file."""
+    lines = file.read_text(encoding='utf-8', errors='replace').splitlines() if file.is_file() else []
     return {Path(line.split()[0]).stem for line in lines if line.strip()}

@@ -13,13 +13,12 @@ from mmengine.registry import MODELS
 import mlp_dense
 from mlp_dense.backbones._paper import families
 from mlp_dense.checkpoints import read_checkpoint
+from mlp_dense.datasets.own.templates import TASKS
 from mlp_dense.errors import UserError
 
 PACKAGE = Path(mlp_dense.__file__).resolve().parent
 CONFIGS = PACKAGE.parent / 'configs'
-METHODS = {'seg': 'upernet', 'det': 'retinanet', 'instance': 'mask_rcnn'}
-DATA = {'seg': 'ade20k', 'det': 'coco', 'instance': 'coco'}
-HEADS = ('decode_head', 'auxiliary_head', 'bbox_head', 'rpn_head', 'roi_head', 'mask_head')
+HEADS = {'decode_head', 'auxiliary_head', 'bbox_head', 'rpn_head', 'roi_head', 'mask_head'}
 SMALL = 'small'
 """The arch that trains on a CPU: the small CycleMLP of ``configs/*_cyclemlp_shapes.py`` with light heads."""
 
@@ -30,42 +29,42 @@ class Model:
 
     base: Path
     backbone: dict[str, Any]
+    published: str = ''
+    """Where the authors publish weights of this arch; '' where they publish none."""
     in_channels: list[int] | None = None
     """The channels of the backbone's maps; None if ``base`` has them."""
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    published: str = ''
-    """Where the authors publish weights of this arch; '' where they publish none."""
+
+
+def _archs() -> dict[str, tuple[Any, str]]:
+    """Return family and arch by names such as ``cyclemlp_b1``."""
+    return {f'{family.paper.prefix}_{arch}': (family, arch) for family in families() for arch in family.archs}
 
 
 def arch_names() -> list[str]:
     """List ``small`` and every arch of the registered families, such as ``cyclemlp_b1``."""
-    return [SMALL, *(f'{family.paper.prefix}_{arch}' for family in families() for arch in family.archs)]
+    return [SMALL, *_archs()]
 
 
 def choose_model(task: str, arch: str) -> Model:
-    """Choose the config to start from.
-
-    Args:
-        task: 'seg' for UperNet, 'det' for RetinaNet, 'instance' for Mask R-CNN.
-        arch: one of :func:`arch_names`.
+    """Choose the config to start from, for a task of :data:`TASKS` and one of :func:`arch_names`.
 
     Raises:
         UserError: no family has this arch, or the project's configs are not installed.
     """
     if not CONFIGS.is_dir():
         raise UserError(f'{CONFIGS} does not exist; run this tool from a checkout of the project (pip install -e .)')
-    method = METHODS[task]
+    method, data = TASKS[task].method, TASKS[task].data
     if arch == SMALL:
         return Model(CONFIGS / f'{method}_cyclemlp_shapes.py', {})
-    known = {f'{family.paper.prefix}_{name}': (family, name) for family in families() for name in family.archs}
-    if arch not in known:
+    if arch not in _archs():
         raise UserError(f'--arch {arch} is none of: {", ".join(arch_names())}')
-    family, name = known[arch]
+    family, name = _archs()[arch]
     published = family.paper.code if name in family.paper.weights else ''
-    path = CONFIGS / f'{method}_{arch}_{DATA[task]}.py'
+    path = CONFIGS / f'{method}_{arch}_{data}.py'
     if path.is_file():
-        return Model(path, {}, published=published)
+        return Model(path, {}, published)
     backbone: dict[str, Any] = {'type': family.__name__, 'arch': name}
     with torch.device('meta'):
         strides = MODELS.build(dict(backbone, fork_feat=True)).out_strides
@@ -73,7 +72,7 @@ def choose_model(task: str, arch: str) -> Model:
             backbone['out_indices'] = (max([i for i in (0, 1) if strides[i] <= 8], default=1), 2, 3)
         channels = list(MODELS.build(dict(backbone, fork_feat=True)).out_channels)
     mean, std = (tuple(255 * value for value in values) for values in (family.paper.mean, family.paper.std))
-    return Model(CONFIGS / f'_base_/{method}_{DATA[task]}.py', backbone, channels, mean, std, published)
+    return Model(CONFIGS / f'_base_/{method}_{data}.py', backbone, published, channels, mean, std)
 
 
 def name_base(base: Path, config: Path) -> str:
@@ -93,5 +92,5 @@ def is_whole_model(weights: str) -> bool:
     Raises:
         CheckpointError: the file is missing or no checkpoint.
     """
-    names = read_checkpoint(weights)['state_dict']
-    return any(name.startswith('backbone.') for name in names) and any(name.split('.')[0] in HEADS for name in names)
+    parts = {name.split('.')[0] for name in read_checkpoint(weights)['state_dict']}
+    return 'backbone' in parts and bool(parts & HEADS)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from mlp_dense.datasets.own.data import Size
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -31,27 +33,20 @@ class Plan:
     rule: str
 
 
-def plan_segmentation(sizes: Sequence[tuple[int, int]], count: int, light: bool) -> Plan:
-    """Plan the training of a segmentor.
-
-    Args:
-        sizes: (width, height) of the images, in pixels.
-        count: the number of training images.
-        light: for the small model, which trains on a CPU.
-    """
+def plan_segmentation(sizes: Sequence[Size], count: int, light: bool) -> Plan:
+    """Plan the training of a segmentor on ``count`` images of these sizes; ``light`` for the small model on a CPU."""
     top, passes, least, most = (160, 40, 300, 3000) if light else (512, 100, 2000, 40000)
     side = median(min(size) for size in sizes)
     short = min(top, max(64, 32 * math.ceil(side / 32)))
     batch = min(8 if light else 4, max(2, count))
-    length = _round(min(most, max(least, passes * count / batch)))
-    interval = max(1, length // 10)
+    length = 100 * math.ceil(min(most, max(least, passes * count / batch)) / 100)
     rule = (
         f'{passes} passes over {count} images in batches of {batch}, but {least} iterations at least and {most} at most'
     )
-    return Plan(short, 4 * short, batch, length, interval, min(1500, length // 20), rule)
+    return Plan(short, 4 * short, batch, length, max(1, length // 10), min(1500, length // 20), rule)
 
 
-def plan_detection(sizes: Sequence[tuple[int, int]], count: int, light: bool) -> Plan:
+def plan_detection(sizes: Sequence[Size], count: int, light: bool) -> Plan:
     """Plan the training of a detector; the arguments are those of :func:`plan_segmentation`."""
     top, wanted, most = (320, 1000, 100) if light else (800, 10000, 100)
     side, edge = median(min(size) for size in sizes), median(max(size) for size in sizes)
@@ -62,8 +57,3 @@ def plan_detection(sizes: Sequence[tuple[int, int]], count: int, light: bool) ->
     length = min(most, max(12, math.ceil(wanted / per_epoch)))
     rule = f'{wanted} batches of {batch} from {count} images, but at least 12 epochs and at most {most}'
     return Plan(short, long, batch, length, max(1, length // 10), min(500, per_epoch * length // 20), rule)
-
-
-def _round(number: float) -> int:
-    """Round a number of iterations to hundreds."""
-    return 100 * math.ceil(number / 100)

@@ -14,17 +14,13 @@ SHARE = 0.2
 
 
 def divide(splits: Mapping[str, Sequence[Item]], seed: int) -> tuple[dict[str, list[Item]], str]:
-    """Give training and validation data; one image in five validates where the data have no validation split.
-
-    Args:
-        splits: the items by ``'train'``, ``'val'``, ``'test'``, or ``''`` where nothing says it.
-        seed: the same seed and items give the same split.
+    """Divide items by ``'train'``, ``'val'``, ``'test'``, or ``''`` where nothing says it, into the first two or three.
 
     Returns:
         The items by split, and a line that says where the split is from.
 
     Raises:
-        UserError: there are not two images to divide.
+        UserError: there are not two items to divide.
     """
     test = {'test': list(splits['test'])} if splits.get('test') else {}
     train = [*splits.get('train', ()), *splits.get('', ())]
@@ -34,10 +30,9 @@ def divide(splits: Mapping[str, Sequence[Item]], seed: int) -> tuple[dict[str, l
     if len(rest) < 2:
         raise UserError(f'{len(rest)} annotated image; training and validation need at least one each')
     count = max(1, round(SHARE * len(rest)))
-    chosen = set(random.Random(seed).sample(range(len(rest)), count))
+    chosen = {*random.Random(seed).sample(range(len(rest)), count)}
+    parts: dict[str, list[Item]] = {'train': [], 'val': []}
+    for index, item in enumerate(rest):
+        parts['val' if index in chosen else 'train'].append(item)
     note = f'the data have no validation split: {count} of {len(rest)} images, drawn with seed {seed}, validate'
-    parts = {
-        'train': [item for index, item in enumerate(rest) if index not in chosen],
-        'val': [item for index, item in enumerate(rest) if index in chosen],
-    }
     return {**parts, **(test if train else {})}, note

@@ -15,10 +15,11 @@ FILE = re.compile(
     re.I,
 )
 GAP = r'[\s,:;]+'
-COLORED = re.compile(rf'(?:\d+{GAP})?(?P<name>[^\s\d,:;].*?|\d+){GAP}(\d+){GAP}(\d+){GAP}(\d+)(?:[\s,:;].*)?')
-COLOR_FIRST = re.compile(rf'(\d+){GAP}(\d+){GAP}(\d+){GAP}(?P<name>\D.*)')
-VALUE_FIRST = re.compile(rf'(?P<value>\d+){GAP}(?P<name>\D.*)')
-VALUE_LAST = re.compile(rf'(?P<name>\D.*?){GAP}(?P<value>\d+)')
+COLORED = re.compile(
+    rf'(?:\d+{GAP})?(?P<name>[^\s\d,:;].*?|\d+){GAP}(?P<color>\d+{GAP}\d+{GAP}\d+)(?:[\s,:;].*)?'
+    rf'|(?P<color_first>\d+{GAP}\d+{GAP}\d+){GAP}(?P<name_last>\D.*)'
+)
+VALUED = re.compile(rf'(?P<value>\d+){GAP}(?P<name>\D.*)|(?P<name_first>\D.*?){GAP}(?P<value_last>\d+)')
 
 
 class Entry(NamedTuple):
@@ -44,14 +45,13 @@ def read_table(root: Path, wanted: str = '') -> tuple[list[Entry], str]:
     """
     if wanted and not Path(wanted).suffix and ',' in wanted:
         return [Entry(name.strip()) for name in wanted.split(',') if name.strip()], '--classes'
-    if wanted:
-        if not Path(wanted).is_file():
-            raise UserError(f'--classes {wanted} is no file; name one, or give the names as a,b,c')
-        return parse_table(Path(wanted)), wanted
-    files = sorted(path for path in root.iterdir() if path.is_file() and FILE.fullmatch(path.name))
+    if wanted and not Path(wanted).is_file():
+        raise UserError(f'--classes {wanted} is no file; name one, or give the names as a,b,c')
+    files = [Path(wanted)] if wanted else sorted(path for path in root.iterdir() if FILE.fullmatch(path.name))
+    files = [path for path in files if path.is_file()]
     if len(files) > 1:
         raise UserError(f'{root} holds {" and ".join(path.name for path in files)}; choose with --classes FILE')
-    return (parse_table(files[0]), str(files[0])) if files else ([], '')
+    return (parse_table(files[0]), wanted or str(files[0])) if files else ([], '')
 
 
 def parse_table(file: Path) -> list[Entry]:
@@ -74,22 +74,18 @@ def parse_table(file: Path) -> list[Entry]:
             entries, lines = entries[1:], lines[1:]  # a heading
         elif bare and len(bare) < len(entries):
             raise UserError(f'{file}: {lines[bare[0]]!r} has no {what} and other lines have; write name,r,g,b in each')
-    names = [entry.name for entry in entries]
-    if not names or len(set(names)) < len(names):
-        raise UserError(
-            f'{file} holds {"a class twice" if names else "no class"}; write one name, or name,r,g,b, a line'
-        )
+    if not entries or len({entry.name for entry in entries}) < len(entries):
+        fault = 'a class twice' if entries else 'no class'
+        raise UserError(f'{file} holds {fault}; write one name, or name,r,g,b, a line')
     return entries
 
 
 def _parse_line(line: str) -> Entry:
     """Read one line of a table."""
-    for pattern in (COLORED, COLOR_FIRST):
-        if match := pattern.fullmatch(line):
-            numbers = [int(text) for text in match.groups() if text and text.isdigit()][-3:]
-            if max(numbers) < 256:
-                return Entry(match['name'].strip(), color=(numbers[0], numbers[1], numbers[2]))
-    for pattern in (VALUE_FIRST, VALUE_LAST):
-        if match := pattern.fullmatch(line):
-            return Entry(match['name'].strip(), value=int(match['value']))
+    if match := COLORED.fullmatch(line):
+        red, green, blue = map(int, re.findall(r'\d+', match['color'] or match['color_first']))
+        if max(red, green, blue) < 256:
+            return Entry((match['name'] or match['name_last']).strip(), color=(red, green, blue))
+    if match := VALUED.fullmatch(line):
+        return Entry((match['name'] or match['name_first']).strip(), value=int(match['value'] or match['value_last']))
     return Entry(line.strip(' ,:;'))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from string import Template
+from typing import NamedTuple
 
-HEAD = Template("""\
-# $note
+CONFIG = Template("""\
+# $title on $data_root: $counts.
 # Written by tools/own_data.py; everything in it may be changed.
 _base_ = [$base]
 ${here}data_root = $root
@@ -14,50 +15,49 @@ classes = $classes
 palette = $palette
 num_classes = len(classes)
 metainfo = dict(classes=classes, palette=palette$drawn)
-$load""")
+load = $load
+$body
+${start}model = dict(
+${model})
 
-TRAIN_LOADER = Template("""\
-train_dataloader = dict(
+${loaders}val_evaluator = dict(
+    _delete_=True,
+    $metric,
+)
+test_evaluator = $test_evaluator
+
+# $rule.
+# The rate rises for 1/20 of the iterations, then falls to 0.
+$unit, warmup = $length, $warmup
+train_cfg = dict(max_$limit=$unit, val_interval=$interval)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup),
+    dict(type='PolyLR', eta_min=0.0, power=0.9, $decay),
+]
+default_hooks = dict(checkpoint=dict(interval=$interval, max_keep_ckpts=1, save_best=$best))
+""")
+
+LOADER = Template("""\
+${split}_dataloader = dict(
     _delete_=True,
     batch_size=$batch,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type='$sampler', shuffle=True),
-$more    dataset=dict(
-        $places,
-        pipeline=train_pipeline,
-        **dataset,
-    ),
-)
-""")
-
-TEST_LOADER = Template("""\
-${split}_dataloader = dict(
-    _delete_=True,
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=$sampler,
     dataset=dict(
-        $places,
-        pipeline=test_pipeline,
-        test_mode=True,
+        $place,
+        pipeline=${kind}_pipeline,
+        test_mode=$is_test,
         **dataset,
     ),
 )
 """)
 
 SEGMENTATION = Template("""\
-${head}reduce_zero_label = $zero  # $why; 255 is never learnt
+reduce_zero_label = $zero  # in the files $why the first class; 255 is never learnt
 
 # Images are brought to a short side of $short pixels: the median of the data, limited to what the recipe uses.
 crop, scale = $short, ($long, $short)
-${start}model = dict(
-${preprocessor}    backbone=dict($backbone),
-    decode_head=dict($decode),
-    auxiliary_head=dict($auxiliary),
-)
-
 dataset = dict(
     type='BaseSegDataset', data_root=data_root, metainfo=metainfo, reduce_zero_label=reduce_zero_label
 )
@@ -82,28 +82,11 @@ tta_pipeline = [
     load,
     dict(type='TestTimeAug', transforms=[sizes, flips, annotate, [dict(type='PackSegInputs')]]),
 ]
-${loaders}val_evaluator = dict(_delete_=True, type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = dict(val_evaluator)
-
-# $rule.
-# The rate rises for 1/20 of them, then falls to 0.
-iterations, warmup = $length, $warmup
-train_cfg = dict(max_iters=iterations, val_interval=$interval)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup),
-    dict(type='PolyLR', eta_min=0.0, power=0.9, by_epoch=False, begin=warmup, end=iterations),
-]
-default_hooks = dict(checkpoint=dict(interval=$interval, max_keep_ckpts=1, save_best='mIoU'))
 """)
 
-DETECTION = Template("""\
-$head
-${start}model = dict(
-${preprocessor}    backbone=dict($backbone),
-$heads)
-
+DETECTION = Template("""
 # Images are brought within these sides: the median of the data, limited to what the recipe uses.
-scale = ($long, $short)
+scale = ($long, $short)$anchors
 annotations = $annotations
 dataset = dict(type='CocoDataset', data_root=data_root, metainfo=metainfo)
 train_pipeline = [
@@ -119,16 +102,34 @@ test_pipeline = [
     annotations,
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
-${loaders}val_evaluator = dict(_delete_=True, type='CocoMetric', ann_file=$val_file, metric=$metric)
-test_evaluator = dict(val_evaluator$test_file)
-
-# $rule.
-# The rate rises for 1/20 of the iterations, then falls to 0.
-epochs, warmup = $length, $warmup
-train_cfg = dict(max_epochs=epochs, val_interval=$interval)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup),
-    dict(type='PolyLR', eta_min=0.0, power=0.9, by_epoch=True, begin=0, end=epochs, convert_to_iter_based=True),
-]
-default_hooks = dict(checkpoint=dict(interval=$interval, max_keep_ckpts=1, save_best='$best'))
 """)
+
+
+class Task(NamedTuple):
+    """What sets the config of a task apart: method, the parts of base names, preprocessor, metric, best value."""
+
+    title: str
+    method: str
+    data: str
+    body: Template
+    preprocessor: str
+    metric: str
+    best: str
+
+
+COCO = "type='CocoMetric', ann_file={val_file}, metric="
+TASKS = {
+    'seg': Task(
+        'UperNet',
+        'upernet',
+        'ade20k',
+        SEGMENTATION,
+        'SegDataPreProcessor',
+        "type='IoUMetric', iou_metrics=['mIoU']",
+        'mIoU',
+    ),
+    'det': Task('RetinaNet', 'retinanet', 'coco', DETECTION, 'DetDataPreprocessor', f"{COCO}['bbox']", 'coco/bbox_mAP'),
+    'instance': Task(
+        'Mask R-CNN', 'mask_rcnn', 'coco', DETECTION, 'DetDataPreprocessor', f"{COCO}['bbox', 'segm']", 'coco/segm_mAP'
+    ),
+}
