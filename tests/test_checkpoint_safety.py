@@ -22,7 +22,7 @@ from mlp_dense.checkpoints import CheckpointError, load_into, read_checkpoint
 from mlp_dense.datasets.shapes import make_shapes
 from mlp_dense.engine.resume import keep_to_data, latest_checkpoint
 from mlp_dense.errors import UserError
-from mlp_dense.safe_files import SAFE_GLOBALS
+from mlp_dense.pickled import SAFE_GLOBALS
 
 CYCLE = FAMILIES[0]
 
@@ -121,7 +121,7 @@ def test_what_could_be_abused_is_refused(call, tmp_path):
 
 def test_the_allow_list_holds_nothing_that_acts():
     allowed = [entry[0] if isinstance(entry, tuple) else entry for entry in SAFE_GLOBALS]
-    assert {entry for entry in allowed if entry.__module__ != 'mlp_dense.safe_files'} == {dict, Namespace}
+    assert {entry for entry in allowed if entry.__module__ != 'mlp_dense.pickled'} == {dict, Namespace}
 
 
 def test_what_training_writes_is_read_as_it_was(tmp_path):

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'mlp_dense'
 # Rooms from the lowest up; those of one line do not know each other.
 ROOMS = [
     ['errors'],
-    ['ops', 'safe_files', 'folders'],
+    ['ops', 'pickled', 'folders'],
+    ['safe_files'],
     ['checkpoints'],
     ['layers'],
     ['backbones', 'necks'],
@@ -23,7 +24,7 @@ ROOMS = [
     ['engine'],
     ['predict', 'report', 'export', 'stats'],
 ]
-CORE = {room for rooms in ROOMS[:9] for room in rooms}
+CORE = {room for rooms in ROOMS[:10] for room in rooms}
 
 PROBE = """
 import sys

@@ -7,6 +7,7 @@ be resumed from them.
 Example:
     python tools/convert_checkpoint.py work_dirs/upernet_b2/iter_160000.pth b2.safetensors --backbone --hash-name
     python tools/convert_checkpoint.py Mixer-B_16.npz mixer_b16.pth --config configs/upernet_mlpmixer_b16_ade20k.py
+    python tools/convert_checkpoint.py CycleMLP_B1.pdparams CycleMLP_B1.pth    # Paddle's file, without Paddle
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from _arguments import Parser, start
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument('input', help=".pth, .safetensors, or one of Google's Mixer files, .npz")
+    parser.add_argument('input', help=".pth, .safetensors, Google's Mixer files, .npz, or Paddle's, .pdparams")
     parser.add_argument('output', type=Path, help='file to write, .pth or .safetensors')
     parser.add_argument('--backbone', action='store_true', help='keep only the backbone of a detector or segmentor')
     parser.add_argument(
@@ -48,6 +49,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f'output {args.output}: the name must end with .pth or .safetensors')
     if args.input.endswith('.npz') and not args.config:
         parser.error(f"{args.input}: Google's files need the model they are for; name its config with --config")
+    if args.unsafe and args.input.endswith(('.npz', '.pdparams', '.safetensors')):
+        parser.error(f'{args.input}: --unsafe is for files of torch.save; leave it out, these hold no code')
     return args
 
 

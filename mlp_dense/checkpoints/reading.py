@@ -32,8 +32,8 @@ def read_checkpoint(source: str, *, unsafe: bool = False, ema: bool = False) -> 
     """Read a checkpoint onto the CPU: ``state_dict``, and what else the file holds, such as ``meta``.
 
     Args:
-        source: a ``.safetensors`` file, an ``.npz`` of Google's Mixer, or what ``torch.save`` wrote; a path, or an
-            address that mmengine knows.
+        source: a ``.safetensors`` file, an ``.npz`` of Google's Mixer, a ``.pdparams`` of Paddle, or what
+            ``torch.save`` wrote; a path, or an address that mmengine knows.
         unsafe: unpickle whatever the file asks for, which runs any code in it.
         ema: take the moving average of the weights, which many training scripts save beside the weights themselves.
 

@@ -19,7 +19,7 @@ from mlp_dense.backbones._released import ReleasedModel
 from mlp_dense.checkpoints import LoadReport, part_below, plan_load, with_own_names
 from mlp_dense.engine.config import load_config
 from mlp_dense.errors import CheckpointError, UserError
-from mlp_dense.safe_files import load_safely
+from mlp_dense.pickled import load_safely
 
 BACKBONE = 'backbone.'
 

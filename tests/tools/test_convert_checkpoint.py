@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,16 @@ def test_hash_in_the_name_and_the_same_bytes_each_time(trained, suffix, tmp_path
         names.add(path.name)
     assert len(names) == 1
     assert 'exists' in error_of(capsys, trained[0], tmp_path / f'a/net{suffix}', '--hash-name')
+
+
+def test_a_paddle_file_needs_no_config(tmp_path, capsys):
+    weight = torch.randn(4, 4)
+    arrays = {'mlp.weight': weight.T.numpy(), 'norm.weight': np.ones(4, 'f4')}
+    (tmp_path / 'x.pdparams').write_bytes(pickle.dumps({**arrays, 'StructuredToParameterName@@': {}}, 4))
+    assert convert(tmp_path / 'x.pdparams', tmp_path / 'x.pth') == 0
+    assert torch.equal(torch.load(tmp_path / 'x.pth')['state_dict']['mlp.weight'], weight)
+    assert convert(tmp_path / 'x.pdparams', tmp_path / 'y.pth', '--unsafe') == 2
+    assert '--unsafe is for files of torch.save' in capsys.readouterr().err
 
 
 def test_only_the_tensor_itself_is_written(tmp_path):
