@@ -46,15 +46,16 @@ def sources(cfg: Config, splits: Sequence[str], advance: Any) -> Iterator[Iterat
     from mlp_dense.datasets.checks import check_dataset, check_splits
     from mlp_dense.engine.metainfo import datasets
 
+    scope = cfg.get('default_scope')
     parts = {split: [dataset for _, dataset in datasets(cfg, split)] for split in splits}
     done: list[Any] = []
     for split in splits:
         for dataset in parts[split]:
             if dataset not in done:
                 done.append(dataset)
-                yield check_dataset(dataset, split=split, advance=partial(advance, split))
+                yield check_dataset(dataset, split=split, scope=scope, advance=partial(advance, split))
     if len(splits) > 1:
-        yield check_splits(parts)
+        yield check_splits(parts, scope)
 
 
 def by_file(source: Iterator[Finding], totals: Counter[str], groups: dict[str, list[Finding]]) -> None:

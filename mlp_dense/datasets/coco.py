@@ -16,6 +16,7 @@ from itertools import chain
 from typing import Any
 
 from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
 
 from mlp_dense.datasets.checks.coco import content_findings, form_fault, is_usable_id
 from mlp_dense.datasets.checks.images import read_picture
@@ -34,8 +35,9 @@ def complete_coco(*datasets: Any) -> None:
     unique, and ``width`` and ``height`` of images. A log line tells what was. Datasets of another kind are left alone,
     and so are those already built.
     """
+    scope = DefaultScope.get_current_instance()
     for dataset in datasets:
-        settings = read_settings(dataset) if isinstance(dataset, Mapping) else None
+        settings = read_settings(dataset, scope and scope.scope_name) if isinstance(dataset, Mapping) else None
         if isinstance(settings, DetectionSettings):
             _readers[os.path.realpath(settings.ann_file)] = settings
             _mend_reading()

@@ -25,6 +25,19 @@ def complete(cfg: Config) -> None:
         if isinstance(node, dict) and node.get('class_weight') is not None and _is_softmax_of_mmseg(cfg, node):
             # mmseg's loss raises IndexError for both. With weights it leaves ignored pixels out of the mean anyway.
             node.pop('avg_non_ignore', None)
+    if cfg.get('default_scope') == 'mmpretrain':
+        _fit_one_hot_labels(cfg)
+
+
+def _fit_one_hot_labels(cfg: Config) -> None:
+    """Let a classifier's data preprocessor make one-hot labels of as many classes as the model has."""
+    model = cfg.get('model') or {}
+    head = model.get('head') or {}
+    owner = model.get('backbone') if str(head.get('type')).rpartition('.')[2] == 'LogitsHead' else head
+    number = (owner or {}).get('num_classes')
+    preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor')
+    if number is not None and isinstance(preprocessor, dict) and preprocessor.get('num_classes', number) != number:
+        preprocessor['num_classes'] = number
 
 
 def without_workers(loader: Mapping[str, Any]) -> ConfigDict:

@@ -8,6 +8,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mlp_dense.datasets.checks.classification import read_samples
+from mlp_dense.datasets.checks.settings import ClassificationSettings, read_settings
 from mlp_dense.engine.registered import find_class, is_a
 
 SPLITS = ('train', 'val', 'test')
@@ -42,14 +44,29 @@ def datasets(cfg: Config, *splits: str) -> Iterator[tuple[str, Any]]:
 def metainfo(cfg: Config, dataset: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metainfo of a dataset: what its config sets, then that of its class.
 
-    Classes that are a text are read from the file of that name, if there is one, as mmengine does.
+    Classes that are a text are read from the file of that name, if there is one, as mmengine does. Those of a dataset
+    of mmpretrain may be the names of its folders, or stand in its annotation file.
+
+    Raises:
+        UserError: a dataset of mmpretrain refuses its settings.
     """
+    if cfg.get('default_scope') == 'mmpretrain':
+        data = read_settings(dataset, 'mmpretrain')
+        if isinstance(data, ClassificationSettings):
+            return _metainfo_of_classifier(data)
     settings = dataset.get('metainfo')
     settings = dict(settings) if isinstance(settings, Mapping) else {}
     for name, value in settings.items():
         if isinstance(value, str) and Path(value).is_file():
             settings[name] = Path(value).read_text(encoding='utf-8').splitlines()
     return {**(getattr(find_class(cfg, dataset.get('type'), 'DATASETS'), 'METAINFO', None) or {}), **settings}
+
+
+def _metainfo_of_classifier(data: ClassificationSettings) -> dict[str, Any]:
+    if data.classes is None and data.ann_file and not data.from_list and Path(data.ann_file).is_file():
+        read_samples(data)  # what cannot be read is told by the check of the content
+    named = {} if data.classes is None else {'classes': data.classes}
+    return {**data.dataset.metainfo, **named}
 
 
 def class_names(cfg: Config, dataset: Mapping[str, Any]) -> list[str] | None:

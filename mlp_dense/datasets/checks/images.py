@@ -101,3 +101,8 @@ def known_suffixes() -> frozenset[str]:
 def is_known(path: str) -> bool:
     """Tell whether a file's name has the suffix of an image that this module can read."""
     return os.path.splitext(path)[1].lower() in known_suffixes()
+
+
+def leaves_folder(name: str) -> bool:
+    """Tell whether a file name leads out of the folder that it is joined to."""
+    return os.path.isabs(name) or os.path.normpath(name).startswith('..')

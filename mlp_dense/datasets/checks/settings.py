@@ -10,10 +10,14 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from mlp_dense.errors import UserError
+
+LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
+
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings that datasets of mmdet and mmseg have in common; paths are joined with the data root."""
+    """The settings that datasets of the libraries have in common; paths are joined with the data root."""
 
     ann_file: str
     images: str
@@ -44,11 +48,39 @@ class SegmentationSettings(Settings):
     """How many classes the label files have: more than ``classes`` where the config takes some of them."""
 
 
-def read_settings(dataset: Mapping[str, Any]) -> DetectionSettings | SegmentationSettings | None:
-    """Read a dataset config; None if its class reads files in a way of its own, or from elsewhere than a disk."""
-    cls = find_dataset_class(dataset)
+@dataclass(frozen=True)
+class ClassificationSettings(Settings):
+    """The settings of a dataset of mmpretrain.
+
+    Args:
+        dataset: mmpretrain's dataset itself, whose list of images is not read yet.
+        folders: the names of the folders in ``images`` in the order that numbers the classes; None where something
+            else than folders tells the class of an image.
+        from_list: whether ``ann_file`` has a line for each image, with its path and the number of its class.
+    """
+
+    dataset: Any
+    folders: tuple[str, ...] | None
+    from_list: bool
+
+
+def read_settings(
+    dataset: Mapping[str, Any], scope: str | None = None
+) -> DetectionSettings | SegmentationSettings | ClassificationSettings | None:
+    """Read a dataset config; None if its class reads files in a way of its own, or from elsewhere than a disk.
+
+    Args:
+        dataset: the config of one dataset, without wrappers such as ``RepeatDataset``.
+        scope: the library whose names come first, the config's ``default_scope``.
+
+    Raises:
+        UserError: a dataset of mmpretrain refuses the settings.
+    """
+    cls = find_dataset_class(dataset, scope)
     if cls is None or dataset.get('backend_args'):
         return None
+    if _is_of(cls, 'mmpretrain', 'BaseDataset'):
+        return _read_classification(cls, dataset)
     values = {**_defaults(cls), **dataset}
     root, prefix = values.get('data_root') or '', values.get('data_prefix') or {}
     paths = {name: os.path.join(root, path) for name, path in prefix.items() if isinstance(path, str)}
@@ -82,18 +114,60 @@ def read_settings(dataset: Mapping[str, Any]) -> DetectionSettings | Segmentatio
     return None
 
 
-def find_dataset_class(dataset: Mapping[str, Any]) -> Any:
-    """Find the class that a dataset config builds; None if neither mmdet nor mmseg knows it."""
+def _read_classification(cls: Any, dataset: Mapping[str, Any]) -> ClassificationSettings | None:
+    """Let mmpretrain join paths and choose classes, which its datasets do in many ways, without reading the data."""
+    arguments = {name: value for name, value in dataset.items() if name not in ('type', '_scope_', 'pipeline')}
+    if 'download' in _defaults(cls):
+        arguments.setdefault('download', False)  # mmpretrain's own default is to fetch what is missing
+    try:
+        built = cls(**{**arguments, 'lazy_init': True})
+    except (AssertionError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise UserError(f'a dataset of type {cls.__name__} refuses its settings: {reason}') from error
+    paths = [path for path in built.data_prefix.values() if isinstance(path, str)]
+    images = built.data_prefix.get('img_path') or next(iter(paths), '') or built.data_root or ''
+    if any('://' in path for path in (built.data_root or '', built.ann_file or '', *paths)):
+        return None
+    reads_folders = _reads_like(cls, 'mmpretrain', 'CustomDataset') and built.with_label
+    folders = tuple(class_folders(images)) if reads_folders and not built.ann_file and os.path.isdir(images) else None
+    classes = built.metainfo.get('classes')
+    classes = tuple(classes) if isinstance(classes, (list, tuple)) else folders
+    return ClassificationSettings(
+        ann_file=built.ann_file or '',
+        images=images,
+        classes=classes,
+        test_mode=bool(built.test_mode),
+        pipeline=dataset.get('pipeline') or (),
+        dataset=built,
+        folders=folders,
+        from_list=bool(reads_folders and built.ann_file),
+    )
+
+
+def class_folders(folder: str) -> list[str]:
+    """List the folders that mmpretrain takes for classes, hidden ones too, in the order in which it numbers them."""
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+
+
+def find_dataset_class(dataset: Mapping[str, Any], scope: str | None = None) -> Any:
+    """Find the class that a dataset config builds; None if none of the libraries knows it.
+
+    Args:
+        dataset: the config.
+        scope: the library that is asked first.
+    """
     name = dataset.get('type')
     if not isinstance(name, str):
         return name
     prefix = dataset.get('data_prefix') or {}
-    scopes = ['mmseg', 'mmdet'] if {'img_path', 'seg_map_path'} & {*prefix} else ['mmdet', 'mmseg']
-    for scope in scopes:  # some names, such as CityscapesDataset, are in both
-        if find_spec(scope):
-            registry = import_module(f'{scope}.registry').DATASETS
+    is_of_mmseg = isinstance(prefix, Mapping) and bool({'img_path', 'seg_map_path'} & {*prefix})
+    first, _, rest = name.partition('.')  # some names, such as CityscapesDataset, are in several libraries
+    order = [first if rest else scope, 'mmseg' if is_of_mmseg else None, *LIBRARIES]
+    for library in dict.fromkeys(order):
+        if library in LIBRARIES and find_spec(library):
+            registry = import_module(f'{library}.registry').DATASETS
             registry.import_from_location()
-            for key in (name, name.removeprefix(f'{scope}.')):
+            for key in (name, name.removeprefix(f'{library}.')):
                 if key in registry.module_dict:
                     return registry.module_dict[key]
     return None
@@ -107,6 +181,12 @@ def steps(pipeline: Any) -> Iterator[Mapping[str, Any]]:
     if isinstance(pipeline, (list, tuple)):
         for part in pipeline:
             yield from steps(part)
+
+
+def _is_of(cls: Any, library: str, name: str) -> bool:
+    """Tell whether a class is one of a library or is derived from it."""
+    bases = [base for base in getattr(cls, '__mro__', ()) if base.__name__ == name]
+    return any(base.__module__.startswith(f'{library}.') for base in bases)
 
 
 def _reads_like(cls: Any, library: str, name: str) -> bool:

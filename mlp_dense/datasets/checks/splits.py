@@ -2,51 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from mlp_dense.datasets.checks.classification import read_samples
 from mlp_dense.datasets.checks.coco import read_coco
+from mlp_dense.datasets.checks.copies import same_content
 from mlp_dense.datasets.checks.findings import Finding
 from mlp_dense.datasets.checks.segmentation import image_path, list_names
-from mlp_dense.datasets.checks.settings import SegmentationSettings, read_settings
+from mlp_dense.datasets.checks.settings import ClassificationSettings, SegmentationSettings, read_settings
 from mlp_dense.errors import UserError
 
 
-def check_splits(datasets: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Finding]:
+def check_splits(datasets: Mapping[str, Sequence[Mapping[str, Any]]], scope: str | None = None) -> Iterator[Finding]:
     """Yield a warning for each training image that is also in another split, by its content.
 
     Args:
         datasets: the dataset configs, without wrappers, of each split.
+        scope: the config's ``default_scope``.
     """
-    training = {path for dataset in datasets.get('train', ()) for path in list_images(dataset)}
-    sizes: dict[int, list[str]] = {}
-    for path in sorted(training):
-        sizes.setdefault(os.path.getsize(path), []).append(path)
+    training = {path for dataset in datasets.get('train', ()) for path in list_images(dataset, scope)}
     for split in ('val', 'test'):
-        others = {path for dataset in datasets.get(split, ()) for path in list_images(dataset)}
-        for path in sorted(others):
-            same = [other for other in sizes.get(os.path.getsize(path), ()) if _digest(other) == _digest(path)]
-            if same:
-                message = f'is in train ({same[0]}) and in {split}; take it out of one of them'
-                yield Finding('warning', path, message, f'images in train and {split}')
+        others = {path for dataset in datasets.get(split, ()) for path in list_images(dataset, scope)}
+        for path, same in same_content(others, training):
+            message = f'is in train ({same}) and in {split}; take it out of one of them'
+            yield Finding('warning', path, message, f'images in train and {split}')
 
 
-def _digest(path: str) -> bytes:
-    return hashlib.blake2b(Path(path).read_bytes()).digest()
-
-
-def list_images(dataset: Mapping[str, Any]) -> list[str]:
+def list_images(dataset: Mapping[str, Any], scope: str | None = None) -> list[str]:
     """List the image files of a dataset config that exist; none for a dataset of an unknown kind."""
-    settings = read_settings(dataset)
+    settings = read_settings(dataset, scope)
     if settings is None:
         return []
     if isinstance(settings, SegmentationSettings):
         if not os.path.isdir(settings.images):
             return []
         paths = [image_path(settings, name) for name in list_names(settings)[0]]
+    elif isinstance(settings, ClassificationSettings):
+        paths = [path for path, _ in read_samples(settings)[0]]
     else:
         try:
             images = read_coco(settings.ann_file)['images']

@@ -5,7 +5,9 @@ from __future__ import annotations
 from mmengine.config import Config
 
 from mlp_dense.engine.checks.annotations import check_annotations
+from mlp_dense.engine.checks.class_folders import check_class_folders
 from mlp_dense.engine.checks.classes import check_classes
+from mlp_dense.engine.checks.classifiers import check_classifier
 from mlp_dense.engine.checks.content import check_content
 from mlp_dense.engine.checks.files import check_files, check_init
 from mlp_dense.engine.checks.labels import check_zero_label
@@ -27,7 +29,9 @@ def check_data(cfg: Config, *splits: str) -> None:
     for split in splits:
         check_loader(cfg, split)
     check_model(cfg)
+    check_class_folders(cfg)
     check_classes(cfg)
+    check_classifier(cfg, *splits)
     check_zero_label(cfg)
     for split in splits:
         check_files(cfg, split)

@@ -28,7 +28,7 @@ def check_annotations(cfg: Config, split: str) -> None:
     """
     files = {}
     for key, dataset in datasets(cfg, split):
-        settings = read_settings(dataset)
+        settings = read_settings(dataset, cfg.get('default_scope'))
         if not isinstance(settings, DetectionSettings) or not settings.ann_file:
             continue
         path = settings.ann_file

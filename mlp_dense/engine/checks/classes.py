@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mlp_dense.engine.data_roots import flatten
 from mlp_dense.engine.metainfo import class_names, datasets, metainfo
-from mlp_dense.engine.registered import argument_names, argument_value, find_class
+from mlp_dense.engine.registered import argument_names, argument_value, find_class, is_a
 from mlp_dense.errors import UserError
 
 HEADS = (
@@ -54,7 +54,7 @@ def check_class_list(cfg: Config, key: str, dataset: Mapping[str, Any]) -> None:
             raise UserError(f'{key}.metainfo.{name} is read by nothing; the key is {key}.metainfo.{right}')
     if 'classes' in dataset and target is not None and 'classes' not in argument_names(target):
         raise UserError(f'{key}.classes is read by nothing; the key is {key}.metainfo.classes')
-    place, names = f'{key}.metainfo.classes', settings.get('classes')
+    place, names = f'{key}.metainfo.classes', settings.get('classes', dataset.get('classes'))
     names = metainfo(cfg, dataset).get('classes') if isinstance(names, str) else names
     if names is None:
         return
@@ -88,9 +88,25 @@ def heads(cfg: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
     model = model.get('module') or model  # which test-time augmentation has wrapped
     if 'language_model' in model:
         return
+    if cfg.get('default_scope') == 'mmpretrain':
+        yield from _parts_of_classifier(cfg, model)
+        return
     for key, node in flatten(model, 'model'):
         names = [name for name in key.split('.') if not name.isdigit()]
         if names[-1] in HEADS and isinstance(node, Mapping) and node.get('type') not in OTHER_CLASSES:
+            yield key, node
+
+
+def _parts_of_classifier(cfg: Config, model: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the parts of a classifier that know the number of classes: backbone or head, loss and preprocessor."""
+    backbone = model.get('backbone')
+    if is_a(cfg, model.get('head'), 'MODELS', 'LogitsHead') and isinstance(backbone, Mapping):
+        yield 'model.backbone', backbone
+    parts = {'model': model, **dict(flatten(model, 'model'))}
+    if 'data_preprocessor' not in model:  # mmengine's runner gives the model the one beside it
+        parts['data_preprocessor'] = cfg.get('data_preprocessor')
+    for key, node in parts.items():
+        if isinstance(node, Mapping) and 'num_classes' in node and key != 'model.backbone' and '.task_heads' not in key:
             yield key, node
 
 

@@ -23,7 +23,9 @@ def check_content(cfg: Config, split: str) -> None:
     findings = [
         finding
         for _, dataset in datasets(cfg, split)
-        for finding in check_dataset(dataset, split=split, num_classes=number, thorough=False)
+        for finding in check_dataset(
+            dataset, split=split, scope=cfg.get('default_scope'), num_classes=number, thorough=False
+        )
     ]
     lister = f'tools/check_data.py {cfg.filename or "CONFIG"} lists them'
     errors = [finding for finding in findings if finding.level == 'error']

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from mlp_dense.datasets.checks.settings import ClassificationSettings, read_settings
 from mlp_dense.engine.metainfo import datasets, evaluators
 from mlp_dense.errors import UserError
 
@@ -27,8 +28,13 @@ def check_files(cfg: Config, split: str) -> None:
 def _data_paths(cfg: Config, split: str) -> Iterator[str]:
     """The folders and annotation files that a split reads, outermost first."""
     for _, dataset in datasets(cfg, split):
-        root = dataset.get('data_root') or ''
-        inside = [dataset.get('ann_file'), *(dataset.get('data_prefix') or {}).values()]
+        settings = read_settings(dataset, cfg.get('default_scope'))
+        if isinstance(settings, ClassificationSettings):
+            if not hasattr(settings.dataset, 'download'):  # the check of the content names what is missing of those
+                yield from filter(None, [settings.dataset.data_root, settings.images, settings.ann_file])
+            continue
+        root, prefix = dataset.get('data_root') or '', dataset.get('data_prefix') or {}
+        inside = [dataset.get('ann_file'), *(prefix.values() if isinstance(prefix, Mapping) else [prefix])]
         yield from filter(None, [root, *(os.path.join(root, name) for name in inside if name)])
     for _, evaluator in evaluators(cfg, split):
         yield from filter(None, [evaluator.get('ann_file')])
@@ -39,7 +45,7 @@ def check_init(node: Any, key: str) -> None:
     if not isinstance(node, Mapping):
         return
     init_cfg = node.get('init_cfg')
-    if isinstance(init_cfg, Mapping) and init_cfg.get('type') == 'Pretrained':
+    if isinstance(init_cfg, Mapping) and init_cfg.get('type', 'Pretrained') == 'Pretrained':
         path = init_cfg.get('checkpoint', '')
         paper = getattr(MODELS.get(node.get('type', '')), 'paper', None)
         where = f' (the authors publish at {paper.code})' if paper else ''

@@ -43,7 +43,7 @@ def check_image_sizes(cfg: Config, split: str) -> None:
         return
     sizes: dict[tuple[int, int], str] = {}
     for _, dataset in datasets(cfg, split):
-        for path in list_images(dataset):
+        for path in list_images(dataset, 'mmseg'):
             before = size_of(path)
             size = before and _size_after(dataset.get('pipeline') or (), before)
             if size is None:

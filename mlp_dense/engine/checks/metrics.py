@@ -1,4 +1,4 @@
-"""The names of the metrics that the evaluators of mmdet and mmseg give."""
+"""The names of the metrics that the evaluators of mmdet, mmseg and mmpretrain give."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ def metric_names(cfg: Config, split: str) -> list[str] | None:
             prefix, given = evaluator.get('prefix'), _iou_names(evaluator)
         elif kind in ('CocoMetric', 'CocoPredictions'):
             prefix, given = evaluator.get('prefix') or 'coco', _coco_names(cfg, split, evaluator)
+        elif kind == 'Accuracy':
+            prefix, given = evaluator.get('prefix') or 'accuracy', _accuracy_names(evaluator)
+        elif kind == 'SingleLabelMetric':
+            prefix, given = evaluator.get('prefix') or 'single-label', _label_names(evaluator)
         else:
             return None
         names += [f'{prefix}/{name}' if prefix else name for name in given]
@@ -31,6 +35,26 @@ def metric_names(cfg: Config, split: str) -> list[str] | None:
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _thresholds(evaluator: Mapping[str, Any]) -> list[str]:
+    """Return the ends of the names by which mmpretrain tells several thresholds apart."""
+    values = _listed(evaluator.get('thrs', 0.0))
+    return [''] if len(values) == 1 else ['_no-thr' if value is None else f'_thr-{value:.2f}' for value in values]
+
+
+def _accuracy_names(evaluator: Mapping[str, Any]) -> Iterator[str]:
+    for k in _listed(evaluator.get('topk', 1)):
+        yield from (f'top{k}{end}' for end in _thresholds(evaluator))
+
+
+def _label_names(evaluator: Mapping[str, Any]) -> Iterator[str]:
+    average = evaluator.get('average', 'macro')
+    if average is None:  # lists of numbers, one for each class
+        return
+    for item in evaluator.get('items', ('precision', 'recall', 'f1-score')):
+        for end in _thresholds(evaluator):
+            yield f'{item}{end}{"_micro" if average == "micro" else ""}'
 
 
 def _iou_names(evaluator: Mapping[str, Any]) -> Iterator[str]:
