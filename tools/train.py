@@ -1,4 +1,4 @@
-"""Train a segmentor or a detector: on CPU, one GPU or many.
+"""Train a segmentor, a detector or a classifier: on CPU, one GPU or many.
 
 Example:
     python tools/train.py configs/upernet_cyclemlp_b2_ade20k.py --work-dir work_dirs/upernet_b2 --amp

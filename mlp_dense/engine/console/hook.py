@@ -31,13 +31,14 @@ class ConsoleHook(Hook):
         self.screen.begin(head(runner, ('train', 'val'), self.screen.notes or ()))
 
     def before_test(self, runner: Runner) -> None:
-        self.screen.begin(head(runner, ('test',), self.screen.notes or ()))
+        if not self.screen.part:
+            self.screen.begin(head(runner, ('test',), self.screen.notes or ()))
 
     def before_val_epoch(self, runner: Runner) -> None:
         self.screen.per_class, self.drawn = runner.iter >= runner.max_iters, time.monotonic()
 
     def before_test_epoch(self, runner: Runner) -> None:
-        self.screen.per_class = True
+        self.screen.per_class = not self.screen.part
         self.drawn = self.began = time.monotonic()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -58,7 +59,7 @@ class ConsoleHook(Hook):
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         total = len(runner.test_dataloader)
         self.screen.state = f'batch {batch_idx + 1} of {total}'
-        self._after_eval_iter(runner, 'test', batch_idx, total)
+        self._after_eval_iter(runner, self.screen.part or 'test', batch_idx, total)
 
     def _after_eval_iter(self, runner: Runner, name: str, batch_idx: int, total: int) -> None:
         done = batch_idx + 1
@@ -77,7 +78,8 @@ class ConsoleHook(Hook):
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         count, seconds = len(runner.test_dataloader.dataset), time.monotonic() - self.began
-        self._show_metrics(runner, f'test of {count} images in {duration(seconds)}', metrics, {})
+        if not self.screen.part:
+            self._show_metrics(runner, f'test of {count} images in {duration(seconds)}', metrics, {})
         self.screen.state = ''
 
     def _show_metrics(self, runner: Runner, title: str, metrics: dict[str, float] | None, history: dict) -> None:

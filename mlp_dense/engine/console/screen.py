@@ -59,6 +59,7 @@ class RunConsole:
         self.handlers: list[tuple[logging.Logger, list[logging.Handler]]] = []
         self.bar: Progress | None = None
         self.state = ''  # how far the run is
+        self.part = ''  # what is tested again, such as a corruption; its metrics are shown by who asked for them
 
     def __enter__(self) -> RunConsole:
         RunConsole.current = self
