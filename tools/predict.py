@@ -1,11 +1,12 @@
-"""Predict with a trained segmentor or detector: images, folders, globs and videos; overlays, JSON and label maps.
+"""Predict with a trained segmentor, detector or classifier: images, folders, globs and videos; overlays, JSON, labels.
 
-Writes OUT_DIR/overlays/NAME.png, or NAME.mp4 for a video. A file that cannot be read is reported and skipped; the exit
-code is then 1.
+Writes OUT_DIR/overlays/NAME.png, or NAME.mp4 for a video. Of a classifier the five best classes of every picture are
+printed and stand beside it. A file that cannot be read is reported and skipped; the exit code is then 1.
 
 Example:
     python tools/predict.py configs/upernet_cyclemlp_b2_ade20k.py iter_160000.pth photos/ street.mp4 --labels
     python tools/predict.py configs/mask_rcnn_cyclemlp_b2_coco.py epoch_12.pth 'scans/*.png' --tile 1024x1024 --json
+    python tools/predict.py configs/classify_cyclemlp_b2_imagenet.py CycleMLP_B2.pth photos/ --json
 """
 
 from __future__ import annotations
@@ -21,16 +22,14 @@ from _arguments import Parser, add_config_options, parse_size, start
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument('config', help='config file that the checkpoint was trained with')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file; of a classifier also a released file')
     parser.add_argument('inputs', nargs='+', help='image files, folders (every image below), quoted globs, videos')
     parser.add_argument(
         '--out-dir', type=Path, help='folder for all results; default work_dirs/<name of the config>/predictions'
     )
     parser.add_argument('--device', help='such as cpu or cuda:1; default: a GPU if there is one')
     parser.add_argument('--batch-size', type=int, default=1, help='images or tiles at once; default %(default)s')
-    parser.add_argument(
-        '--score-thr', type=float, default=0.3, help='lowest score of a detection that is drawn; default %(default)s'
-    )
+    parser.add_argument('--score-thr', type=float, help='lowest score of a detection that is drawn; default 0.3')
     parser.add_argument(
         '--tile',
         type=parse_size,
@@ -46,7 +45,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--json',
         action='store_true',
-        help="of a detector: all detections in COCO's result format, predictions.json, and dataset.json with its ids",
+        help="of a detector: all detections in COCO's result format, predictions.json, and dataset.json with its ids; "
+        'of a classifier: predictions.json with the best classes of every picture',
     )
     parser.add_argument(
         '--labels', action='store_true', help='of a segmentor: labels/NAME.png with the class index of every pixel'
@@ -60,12 +60,14 @@ def run(args: argparse.Namespace) -> int:
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
     from mlp_dense.datasets.images import ImageFileError
+    from mlp_dense.engine.classes import best_classes
     from mlp_dense.engine.config import load_config
     from mlp_dense.errors import UserError
     from mlp_dense.folders import make_folder
     from mlp_dense.predict import Predictor, Writer, find_sources
     from mlp_dense.predict.ids import read_ids
     from mlp_dense.predict.inputs import count_pictures
+    from mlp_dense.predict.loading import task_of
     from mlp_dense.predict.tiling import check_batch_size, check_tiling
     from mlp_dense.predict.writing import check_outputs
 
@@ -76,28 +78,32 @@ def run(args: argparse.Namespace) -> int:
         skipped.append(error)
         console.print(f'skipped: {error}')
 
-    check_tiling(args.tile, args.overlap)
     check_batch_size(args.batch_size)
-    is_detector = load_config(args.config, args.cfg_options).get('default_scope') == 'mmdet'
-    check_outputs(is_detector, args.json, args.labels)
+    task = task_of(load_config(args.config, args.cfg_options))
+    check_tiling(args.tile, args.overlap, task)
+    check_outputs(task, args.json, args.labels, args.score_thr)
     make_folder(out_dir, '--out-dir')
     sources = find_sources(args.inputs, skip)
     if not sources:
         raise UserError(f'nothing to predict: {", ".join(args.inputs)} stand for no image and no video')
     predictor = Predictor(args.config, args.checkpoint, args.device, args.cfg_options)
     meta, done = predictor.model.dataset_meta, 0
-    ids = read_ids(predictor.model.cfg, meta['classes']) if args.json else None
+    ids = read_ids(predictor.model.cfg, meta['classes']) if args.json and task == 'detector' else None
     if ids is not None and ids.note:
         console.print(f'category ids in predictions.json are class index + 1: {ids.note}')
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+    score_thr = 0.3 if args.score_thr is None else args.score_thr
     with (
-        Writer(out_dir, meta, predictor.is_detector, args.score_thr, args.json, args.labels, ids) as writer,
-        Progress(*columns, console=console) as bar,
+        Writer(out_dir, meta, task, score_thr, args.json, args.labels, ids) as writer,
+        Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar,
     ):
-        task = bar.add_task('predicting', total=count_pictures(sources))
+        shown = bar.add_task('predicting', total=count_pictures(sources))
         size = (args.batch_size, args.tile, args.overlap)
-        for picture, sample in predictor.run(sources, *size, skip, lambda part: bar.advance(task, part)):
+        for picture, sample in predictor.run(sources, *size, skip, lambda part: bar.advance(shown, part)):
             writer.write(picture, sample)
+            if task == 'classifier':
+                best = best_classes(sample.pred_score, meta['classes'])
+                print(picture.path, *(f'  {score:.3f}  {name}' for _, name, score in best), sep='\n')
             done += 1
     print(f'{done} pictures predicted, in {out_dir}/; {len(skipped)} inputs skipped')
     return 1 if skipped else 0

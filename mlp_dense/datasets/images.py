@@ -22,6 +22,8 @@ Size = tuple[int, int]
 TIFF = ('.tif', '.tiff')
 LARGEST = 2**30
 """The most pixels of an image that OpenCV decodes."""
+SMALLEST = 32
+"""The edge in pixels from which every backbone takes images."""
 SHORT, LONG = 600, 4000
 """Pixels: pictures of smaller images are enlarged, so that names can be read, and of larger ones reduced."""
 

@@ -52,10 +52,8 @@ def classifier_classes(cfg: Config, dataset_meta: Mapping[str, Any], count: int 
 
 def class_count(model: Any) -> int | None:
     """Return how many classes a classifier has, as its backbone or head states it; None if neither does."""
-    counts = [
-        getattr(part, 'num_classes', None) for part in (getattr(model, 'head', None), getattr(model, 'backbone', None))
-    ]
-    return next((count for count in counts if count), None)
+    counts = (getattr(getattr(model, name, None), 'num_classes', None) for name in ('head', 'backbone'))
+    return next(filter(None, counts), None)
 
 
 class ScoredClass(NamedTuple):
@@ -67,7 +65,7 @@ class ScoredClass(NamedTuple):
 
 
 def best_classes(scores: Tensor, names: Sequence[str] | None = None) -> list[ScoredClass]:
-    """Return the ``TOP`` classes with the highest of ``scores`` (classes,), best first; without names by their index."""
+    """Return the ``TOP`` classes with the highest ``scores`` (classes,), best first; without names by their index."""
     best = scores.detach().float().cpu().topk(min(TOP, len(scores)))
     pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [ScoredClass(label, str(label) if names is None else names[label], score) for label, score in pairs]
@@ -94,7 +92,7 @@ def draw_classes(
     best = best_classes(sample.pred_score) if 'pred_score' in sample else []
     indices = [*shares, *(label for label, _, _ in best)]
     font = font_for(names if names is not None else [str(label) for label in range(max(indices, default=0) + 1)])
-    entries = [(_with_share(font.names[label], share), GREEN) for label, share in shares.items()]
+    entries = [(f'truth: {_with_share(font.names[label], share)}', GREEN) for label, share in shares.items()]
     for label, _, score in best:
         color = GREY if not shares else GREEN if label in shares else RED
         entries.append((f'{score:.2f}  {font.names[label]}', color))

@@ -1,9 +1,10 @@
-"""Predict with a trained detector or segmentor: files, folders, globs, videos and arrays, whole or by tiles.
+"""Predict with a trained detector, segmentor or classifier: files, folders, globs, videos, arrays.
 
 from mlp_dense import predict
 
 samples = predict('configs/upernet_cyclemlp_shapes.py', 'iter_700.pth', ['street.jpg', 'pictures/'])
-samples[0].pred_sem_seg.data    # (1, H, W) class indices
+samples[0].pred_sem_seg.data    # of a segmentor: (1, H, W) class indices
+samples[0].pred_score           # of a classifier: (classes,) probabilities
 """
 
 from __future__ import annotations
@@ -45,15 +46,15 @@ def predict(
     To predict more than once, or more than fits into memory, keep a :class:`Predictor` and use its ``run``.
 
     Args:
-        config: config file of a detector or a segmentor.
-        checkpoint: file that ``tools/train.py`` saved.
+        config: config file of a detector, a segmentor or a classifier.
+        checkpoint: file that ``tools/train.py`` saved; of a classifier also a released file as it is.
         images: files, folders, globs, videos and arrays (H, W, 3), BGR, uint8; one or a list. For a model of other
             bands, arrays are what the loading step of its test pipeline gives.
         device: such as 'cpu' or 'cuda:1'; default: a GPU if there is one.
         batch_size: how many images or tiles go through the model at once.
-        tile: (width, height) in pixels; larger images are predicted by tiles. None: never.
+        tile: (width, height) in pixels; larger images are predicted by tiles. None: never. Not for classifiers.
         overlap: pixels that neighbouring tiles share at least; default a quarter of the tile's shorter side.
-        out_dir: folder for overlays; None: nothing is written.
+        out_dir: folder for pictures of the results; None: nothing is written.
         score_thr: detections of a lower score are not drawn; the samples hold them.
         options: full keys of the config and their values, such as ``{'model.test_cfg.score_thr': 0.2}``.
         on_error: called for each file that cannot be read, which has no sample then. Default: it is raised.
@@ -62,7 +63,9 @@ def predict(
         Data samples on the CPU, in pixels of the whole image, with ``img_path`` and ``ori_shape`` (H, W). A detector
         gives ``DetDataSample`` with ``pred_instances``: ``bboxes`` (N, 4) as x1, y1, x2, y2, ``scores``, ``labels``
         and, if the model has masks, ``masks``, N COCO RLEs (``pycocotools.mask.decode`` gives arrays). A segmentor
-        gives ``SegDataSample`` with ``pred_sem_seg`` (1, H, W), int64 class indices.
+        gives ``SegDataSample`` with ``pred_sem_seg`` (1, H, W), int64 class indices. A classifier gives mmpretrain's
+        ``DataSample`` with ``pred_score``, the (classes,) probabilities of the softmax, and ``pred_label`` (1,), the
+        index of the highest; a :class:`Predictor` has the names of the classes in ``model.dataset_meta['classes']``.
 
     Raises:
         UserError: config, checkpoint, device or an option cannot be used; without ``on_error`` also
@@ -74,7 +77,7 @@ def predict(
     sources = find_sources(images, on_error)
     predictor = Predictor(config, checkpoint, device, options)
     samples, meta = [], predictor.model.dataset_meta
-    with nullcontext() if out_dir is None else Writer(out_dir, meta, predictor.is_detector, score_thr) as writer:
+    with nullcontext() if out_dir is None else Writer(out_dir, meta, predictor.task, score_thr) as writer:
         for picture, sample in predictor.run(sources, batch_size, tile, overlap, on_error):
             samples.append(sample)
             if writer is not None:

@@ -7,15 +7,33 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mlp_dense.checkpoints import load_into, read_checkpoint
 from mlp_dense.engine.checks import innermost
+from mlp_dense.engine.classes import class_count, classifier_classes
 from mlp_dense.engine.config import load_config
 from mlp_dense.errors import UserError
 from mlp_dense.safe_files import check_file
+
+TASKS = {'mmdet': 'detector', 'mmseg': 'segmentor', 'mmpretrain': 'classifier'}
+"""What the models of each library are."""
+
+
+def task_of(cfg: Config) -> str:
+    """Return what the model of a config is: ``'detector'``, ``'segmentor'`` or ``'classifier'``.
+
+    Raises:
+        UserError: it is none of them, or the config has no test data.
+    """
+    task = TASKS.get(cfg.get('default_scope') or '')
+    if task is None or not cfg.get('test_dataloader'):
+        kinds = 'neither of a detector nor of a segmentor nor of a classifier'
+        raise UserError(f'config {cfg.filename} is {kinds} with a test_dataloader')
+    return task
 
 
 def load_model(
@@ -27,39 +45,53 @@ def load_model(
     """Build the model of a config with a checkpoint's weights, ready for inference.
 
     Args:
-        config: config file of a detector or a segmentor.
-        checkpoint: file that ``tools/train.py`` saved; every tensor must fit.
+        config: config file of a detector, a segmentor or a classifier.
+        checkpoint: file that ``tools/train.py`` saved, or of a classifier a released one; every tensor must fit.
         device: such as 'cpu' or 'cuda:1'; default: a GPU if there is one.
         options: full keys of the config and their values, as for ``--cfg-options``.
 
     Returns:
-        A detector of mmdet or a segmentor of mmseg, with the config as ``cfg`` and with ``dataset_meta``: classes and
-        palette, as the checkpoint has them or else the config's test data.
+        A detector of mmdet, a segmentor of mmseg or a classifier of mmpretrain, with the config as ``cfg`` and with
+        ``dataset_meta``: classes and palette, as the checkpoint has them or else the config's test data. A classifier
+        has no palette, and its classes are their indices where neither names them.
 
     Raises:
         UserError: config, checkpoint, device or an option cannot be used.
     """
     cfg, path = load_config(os.fspath(config), options), os.fspath(checkpoint)
-    scope = cfg.get('default_scope')
-    if scope not in ('mmdet', 'mmseg') or not cfg.get('test_dataloader'):
-        raise UserError(f'config {config} is neither of a detector nor of a segmentor with a test_dataloader')
+    task = task_of(cfg)
     check_file(path)
     device = device or get_device()
     check_device(device)
-    init_default_scope(scope)
+    init_default_scope(cfg.default_scope)
     content = read_checkpoint(path)
     model: Any = revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
     load_into(model, path, content=content)
     model.cfg = cfg
-    dataset = next(innermost(cfg.test_dataloader.dataset))
-    meta = DATASETS.build({**dataset, 'lazy_init': True}).metainfo  # reads no data
     saved = (content.get('meta') or {}).get('dataset_meta') or {}
-    saved = {key: saved[key] for key in ('classes', 'palette', 'rgb_bands') if saved.get(key) is not None}
-    model.dataset_meta = {'palette': 'random', **meta, **saved}
-    palette = model.dataset_meta['palette']
-    if not isinstance(palette, str):  # 'random' is one; files of JSON have lists, which mmdet takes for several colours
-        model.dataset_meta['palette'] = [tuple(int(value) for value in color) for color in palette]
+    model.dataset_meta = (_meta_of_classifier if task == 'classifier' else _meta_of_dense_model)(model, saved)
     return model.to(device)
+
+
+def _meta_of_dense_model(model: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
+    dataset = next(innermost(model.cfg.test_dataloader.dataset))
+    meta = DATASETS.build({**dataset, 'lazy_init': True}).metainfo  # reads no data
+    saved = {key: saved[key] for key in ('classes', 'palette', 'rgb_bands') if saved.get(key) is not None}
+    meta = {'palette': 'random', **meta, **saved}
+    palette = meta['palette']
+    if not isinstance(palette, str):  # 'random' is one; files of JSON have lists, which mmdet takes for several colours
+        meta['palette'] = [tuple(int(value) for value in color) for color in palette]
+    return meta
+
+
+def _meta_of_classifier(model: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
+    from mmpretrain.models import BaseClassifier
+
+    if not isinstance(model, BaseClassifier):
+        raise UserError(f'model.type={model.cfg.model.type} is no classifier of images; only those are predicted')
+    dataset = next(innermost(model.cfg.test_dataloader.dataset))
+    bands = saved.get('rgb_bands') or (dataset.get('metainfo') or {}).get('rgb_bands')
+    return {'classes': classifier_classes(model.cfg, saved, class_count(model)), 'rgb_bands': bands}
 
 
 def check_device(name: str) -> None:

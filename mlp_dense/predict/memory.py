@@ -14,36 +14,37 @@ DECODED = 6
 """Bytes for each pixel of an image: three bands, and a copy of them on the way to the model."""
 
 
-def bytes_per_pixel(classes: int, is_detector: bool, has_masks: bool, is_tiled: bool, on_cpu: bool) -> int:
+def bytes_per_pixel(task: str, classes: int, has_masks: bool, is_tiled: bool, on_cpu: bool) -> int:
     """Estimate the main memory that a picture needs for each of its pixels.
 
     Args:
+        task: that of the model, as :class:`mlp_dense.predict.Predictor` has it.
         classes: how many a segmentor has.
-        is_detector: whether the model gives boxes instead of labels.
-        has_masks: whether it gives masks.
+        has_masks: whether a detector gives masks.
         is_tiled: whether the picture goes through the model tile by tile.
         on_cpu: whether the model runs in main memory.
     """
-    if is_detector:
+    if task == 'classifier':
+        return DECODED  # the model sees it reduced
+    if task == 'detector':
         return DECODED + (100 if has_masks and on_cpu and not is_tiled else 0)  # as many masks as mmdet keeps
     labels = 10  # as int64, and as they are written
     logits = 8 * classes if on_cpu and not is_tiled else 0  # as the head gives them, and in the size of the picture
     return DECODED + labels + logits
 
 
-def check_memory(path: str, per_pixel: int, is_tiled: bool) -> None:
+def check_memory(path: str, per_pixel: int, can_tile: bool) -> None:
     """Raise ImageFileError if an image needs more memory than there is, by the size in its header.
 
     Args:
         path: an image file; one without a header that Pillow knows is not checked.
         per_pixel: as :func:`bytes_per_pixel` gives it.
-        is_tiled: whether the picture goes through the model tile by tile.
+        can_tile: whether the model may see the picture tile by tile, and does not yet.
     """
     size, memory = size_of(path), memory_limit()
     if size is None or size[0] * size[1] * per_pixel <= memory:
         return
-    is_last = is_tiled or size[0] * size[1] > LARGEST
-    remedy = 'cut the file into several' if is_last else 'predict it by tiles: --tile WIDTHxHEIGHT'
+    remedy = remedy_of_memory(can_tile and size[0] * size[1] <= LARGEST)
     raise ImageFileError(
         f'image {path} of {size[0]} x {size[1]} pixels needs about {size[0] * size[1] * per_pixel / 2**30:.0f} GiB of '
         f'memory and there are {memory / 2**30:.0f}; {remedy}'
@@ -64,6 +65,11 @@ def is_lack_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def lack_of_memory(path: str) -> ImageFileError:
+def remedy_of_memory(can_tile: bool) -> str:
+    """Return what helps where memory does not suffice for a picture."""
+    return 'predict it by tiles: --tile WIDTHxHEIGHT' if can_tile else 'reduce it or cut the file into several'
+
+
+def lack_of_memory(path: str, can_tile: bool) -> ImageFileError:
     """Return the error of an image for which memory did not suffice."""
-    return ImageFileError(f'image {path} needs more memory than there is; predict it by tiles: --tile WIDTHxHEIGHT')
+    return ImageFileError(f'image {path} needs more memory than there is; {remedy_of_memory(can_tile)}')

@@ -1,4 +1,4 @@
-"""A trained detector or segmentor that predicts a stream of pictures, whole or by tiles."""
+"""A trained detector, segmentor or classifier that predicts a stream of pictures, whole or by tiles."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.structures import BaseDataElement, PixelData
 
-from mlp_dense.datasets.images import ImageFileError, loads_bgr
+from mlp_dense.datasets.images import SMALLEST, ImageFileError, loads_bgr, loads_image
 from mlp_dense.engine.checks import innermost
 from mlp_dense.errors import UserError
 from mlp_dense.predict.inputs import OnError, Picture, Source, raise_error, read_pictures
-from mlp_dense.predict.loading import load_model
+from mlp_dense.predict.loading import load_model, task_of
 from mlp_dense.predict.memory import bytes_per_pixel, check_memory, is_lack_of_memory, lack_of_memory
 from mlp_dense.predict.merging import BoxCollector
-from mlp_dense.predict.tiling import SMALLEST, Box, LabelCanvas, check_batch_size, check_tiling, tile_boxes
+from mlp_dense.predict.tiling import Box, LabelCanvas, check_batch_size, check_tiling, tile_boxes
 
 DEFAULT_NMS = dict(type='nms', iou_threshold=0.5)  # for detectors that use none themselves
 
@@ -44,8 +44,9 @@ class Predictor:
     """A loaded model that predicts any number of times.
 
     Attributes:
-        model: the detector or segmentor, with ``cfg`` and ``dataset_meta`` (classes and palette).
-        is_detector: boxes and perhaps masks; else labels of pixels.
+        model: the detector, segmentor or classifier, with ``cfg`` and ``dataset_meta`` (classes and palette).
+        task: ``'detector'`` for boxes and perhaps masks, ``'segmentor'`` for labels of pixels, ``'classifier'`` for
+            scores of classes.
     """
 
     def __init__(
@@ -62,13 +63,17 @@ class Predictor:
         """
         self.model = load_model(config, checkpoint, device, options)
         cfg = self.model.cfg
-        self.is_detector = cfg.default_scope == 'mmdet'
+        self.task = task_of(cfg)
         steps = next(innermost(cfg.test_dataloader.dataset)).pipeline
         steps = [step for step in steps if not step['type'].endswith('Annotations')]
+        # A classifier's test images may be arrays, as those of CIFAR are. They are RGB, or grey.
+        self.is_of_arrays = self.task == 'classifier' and not any(loads_image(step['type']) for step in steps)
+        if self.is_of_arrays:
+            is_grey = cfg.model.get('backbone', {}).get('in_channels') == 1
+            steps = [dict(type='LoadImageFromFile', color_type='grayscale' if is_grey else 'color'), *steps]
         if not steps or not steps[0]['type'].endswith('LoadImageFromFile'):
             raise UserError(f"config {config}: the test data's pipeline must begin with LoadImageFromFile")
         (self.load,) = Compose(steps[:1]).transforms
-        self.wrap = Compose([{**steps[0], 'type': 'LoadImageFromNDArray'}])
         self.prepare = Compose(steps[1:])
 
     def run(
@@ -99,7 +104,7 @@ class Predictor:
             UserError: batch size, tile or overlap cannot be used, or the memory of the device does not suffice.
         """
         check_batch_size(batch_size)
-        overlap = check_tiling(tile, overlap)
+        overlap = check_tiling(tile, overlap, self.task)
         collector: Any = None
         failed: Picture | None = None
         for batch in _batches(self._crops(sources, tile, overlap, on_error), batch_size):
@@ -110,38 +115,45 @@ class Predictor:
                 samples, collector, failed = (), None, batch[0].picture
                 on_error(error)
             for crop, sample in zip(batch, samples, strict=False):
-                if crop.count > 1 or self.is_detector:
+                if crop.count > 1 or self.task == 'detector':
                     collector = collector or self._collector(crop.picture.size, overlap)
-                    collector.add(crop.box, sample.pred_instances if self.is_detector else sample.seg_logits.data)
+                    collector.add(
+                        crop.box, sample.pred_instances if self.task == 'detector' else sample.seg_logits.data
+                    )
                 if advance is not None:
                     advance(1 / crop.count)
-                if not crop.is_last:
-                    continue
-                if self.is_detector:
-                    fields = {'pred_instances': collector.finish()}
-                else:  # a picture that is one crop has the model's own labels
-                    labels = collector.finish()[None] if collector else sample.pred_sem_seg.data.long().cpu()
-                    fields = {'pred_sem_seg': PixelData(data=labels)}
-                meta = {'img_path': crop.picture.path, 'ori_shape': crop.picture.size}
-                yield crop.picture, type(sample)(metainfo=meta, **fields)
-                collector = None
+                if crop.is_last:
+                    meta = {'img_path': crop.picture.path, 'ori_shape': crop.picture.size}
+                    yield crop.picture, type(sample)(metainfo=meta, **self._results(sample, collector))
+                    collector = None
+
+    def _results(self, sample: Any, collector: Any) -> dict[str, Any]:
+        """Return the fields of a picture's sample, from that of its last crop and from the collector of all."""
+        if self.task == 'detector':
+            return {'pred_instances': collector.finish()}
+        if self.task == 'classifier':
+            return {'pred_score': sample.pred_score.cpu(), 'pred_label': sample.pred_label.cpu()}
+        # A picture that is one crop has the model's own labels.
+        labels = collector.finish()[None] if collector else sample.pred_sem_seg.data.long().cpu()
+        return {'pred_sem_seg': PixelData(data=labels)}
 
     def _crops(
         self, sources: Sequence[Source], tile: tuple[int, int] | None, overlap: int, on_error: OnError
     ) -> Iterator[Crop]:
         per_pixel = self._bytes_per_pixel(tile is not None)
+        can_tile = tile is None and self.task != 'classifier'
         for source in sources:
             if source.array is not None:
                 self._check_array(source.array)
             try:
-                for picture in read_pictures(source, self.load, lambda path: check_memory(path, per_pixel, bool(tile))):
+                for picture in read_pictures(source, self.load, lambda path: check_memory(path, per_pixel, can_tile)):
                     boxes = tile_boxes(picture.size, tile, overlap)
                     for i, box in enumerate(boxes):
                         yield Crop(picture, box, len(boxes), i == len(boxes) - 1, self._data(picture, box))
             except ImageFileError as error:
                 on_error(error)
             except MemoryError:
-                on_error(lack_of_memory(source.path or source.name))
+                on_error(lack_of_memory(source.path or source.name, can_tile))
 
     def _check_array(self, image: np.ndarray) -> None:
         """Raise UserError for an array that the loading step would not give."""
@@ -155,15 +167,24 @@ class Predictor:
 
     def _bytes_per_pixel(self, is_tiled: bool) -> int:
         on_cpu = next(self.model.parameters()).device.type == 'cpu'
-        classes, has_masks = len(self.model.dataset_meta['classes']), getattr(self.model, 'with_mask', False)
-        return bytes_per_pixel(classes, self.is_detector, has_masks, is_tiled, on_cpu)
+        classes, has_masks = len(self.model.dataset_meta['classes'] or ()), getattr(self.model, 'with_mask', False)
+        return bytes_per_pixel(self.task, classes, has_masks, is_tiled, on_cpu)
 
     def _data(self, picture: Picture, box: Box) -> dict[str, Any]:
         left, top, right, bottom = box
-        data = self.prepare(self.wrap({'img': picture.image[top:bottom, left:right], 'img_id': 0}))
-        if min(data['inputs'].shape[-2:]) < SMALLEST:
+        image = picture.image[top:bottom, left:right]
+        if self.is_of_arrays and image.ndim == 3:
+            image = np.ascontiguousarray(image[..., ::-1])
+        if getattr(self.load, 'to_float32', False):
+            image = image.astype(np.float32)
+        size = image.shape[:2]
+        data = self.prepare({'img': image, 'img_path': None, 'img_id': 0, 'img_shape': size, 'ori_shape': size})
+        # The images of a classifier may be smaller, such as digits of 28 pixels.
+        backbone = getattr(self.model, 'backbone', None)
+        smallest = getattr(backbone, 'patch_size', 1) if self.task == 'classifier' else SMALLEST
+        if min(data['inputs'].shape[-2:]) < smallest:
             height, width = picture.size
-            raise ImageFileError(f'image {picture.path} is too small ({width}x{height} pixels); {SMALLEST} are needed')
+            raise ImageFileError(f'image {picture.path} is too small ({width}x{height} pixels); {smallest} are needed')
         return data
 
     @torch.no_grad()
@@ -174,16 +195,16 @@ class Predictor:
             if not is_lack_of_memory(error):
                 raise
             if len(batch) == 1:
-                raise lack_of_memory(batch[0].picture.path) from error
+                raise lack_of_memory(batch[0].picture.path, self.task != 'classifier') from error
             height, width = batch[0].shape[1:]
             raise UserError(
-                f'there is too little memory for {len(batch)} pictures of {width}x{height} pixels; '
-                f'give a smaller --batch-size, or --tile WIDTHxHEIGHT'
+                f'there is too little memory for {len(batch)} pictures of {width}x{height} pixels; give a smaller '
+                '--batch-size' + ', or --tile WIDTHxHEIGHT' * (self.task != 'classifier')
             ) from error
 
     def _collector(self, size: tuple[int, int], overlap: int) -> BoxCollector | LabelCanvas:
         """Make an object that joins the crops of a picture of ``size`` (height, width)."""
-        if self.is_detector:
+        if self.task == 'detector':
             test = self.model.test_cfg
             return BoxCollector(size, test.get('rcnn', test).get('nms') or DEFAULT_NMS)
         return LabelCanvas(size, overlap, getattr(self.model.decode_head, 'threshold', 0.5))  # a cascade has none

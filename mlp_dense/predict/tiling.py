@@ -8,10 +8,10 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from mlp_dense.datasets.images import SMALLEST
 from mlp_dense.errors import UserError
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; the last two are exclusive
-SMALLEST = 32  # pixels; what the backbones need
 
 
 def check_batch_size(size: int) -> None:
@@ -27,11 +27,11 @@ def check_batch_size(size: int) -> None:
         raise UserError(f'batch size {size} must be 1 or more')
 
 
-def check_tiling(tile: tuple[int, int] | None, overlap: int | None) -> int:
+def check_tiling(tile: tuple[int, int] | None, overlap: int | None, task: str = '') -> int:
     """Check tile and overlap, and return the overlap in pixels; default a quarter of the tile's shorter side.
 
     Raises:
-        UserError: the tile is too small, or the overlap does not fit it.
+        UserError: the tile is too small, the overlap does not fit it, or the model's ``task`` is that of a classifier.
         TypeError: the tile is no pair of integers, or the overlap no integer.
     """
     if overlap is not None and not _is_integer(overlap):
@@ -42,6 +42,8 @@ def check_tiling(tile: tuple[int, int] | None, overlap: int | None) -> int:
         return 0
     if not isinstance(tile, tuple | list) or len(tile) != 2 or not all(map(_is_integer, tile)):
         raise TypeError(f'tile must be (width, height) in pixels, such as (512, 512), not {tile!r}')
+    if task == 'classifier':
+        raise UserError('--tile: a classifier judges whole pictures; leave it out, or cut the pictures into files')
     if min(tile) < SMALLEST:
         raise UserError(f'tile {tile[0]}x{tile[1]} is too small; both sides must be {SMALLEST} pixels or more')
     overlap = min(tile) // 4 if overlap is None else overlap

@@ -1,4 +1,4 @@
-"""The files of predictions: overlays, overlay videos, label maps, and JSON in COCO's result format."""
+"""The files of predictions: overlays, overlay videos, label maps, and JSON: COCO's result format or best classes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 
 from mlp_dense.datasets.images import canvas_size, to_rgb
+from mlp_dense.engine.classes import best_classes, draw_classes
 from mlp_dense.errors import UserError
 from mlp_dense.folders import make_folder
 from mlp_dense.predict.drawing import draw_instances, draw_labels
@@ -22,29 +23,35 @@ from mlp_dense.predict.ids import CocoIds, numbered
 from mlp_dense.predict.inputs import Picture
 
 
-def check_outputs(is_detector: bool, json_results: bool, labels: bool) -> None:
-    """Raise UserError if a model gives no results of a kind that is asked for."""
-    if json_results and not is_detector:
-        raise UserError("--json: COCO's result format is for detectors; --labels writes a segmentor's label maps")
-    if labels and is_detector:
+def check_outputs(task: str, json_results: bool, labels: bool, score_thr: float | None = None) -> None:
+    """Raise UserError if a model of this task gives no results of a kind that is asked for, or none to be left out."""
+    if json_results and task == 'segmentor':
+        raise UserError('--json: a segmentor gives no boxes and no scores; --labels writes its label maps')
+    if labels and task == 'detector':
         raise UserError('--labels: a detector gives no label maps; --json writes its boxes and masks')
+    if labels and task == 'classifier':
+        raise UserError('--labels: a classifier gives no label maps; --json writes its best classes')
+    if score_thr is not None and task == 'classifier':
+        raise UserError('--score-thr is for the boxes of detectors; a classifier gives its best classes of any score')
 
 
 class Writer(AbstractContextManager):
     """A writer of predictions below a folder; a context manager, since videos and JSON are complete only at the end.
 
-    - ``overlays/NAME.png``; of a video ``overlays/NAME.mp4``, of the same rate;
+    - ``overlays/NAME.png``; of a video ``overlays/NAME.mp4``, of the same rate; a classifier's best classes stand
+      beside the image;
     - with ``labels``, of a segmentor: ``labels/NAME.png``, one channel with the model's class index of every pixel; of
       a video ``labels/NAME/000000.png`` and so on;
     - with ``json_results``, of a detector: ``predictions.json``, a list in COCO's result format with every detection,
-      and ``dataset.json`` with the images and categories that its ids stand for.
+      and ``dataset.json`` with the images and categories that its ids stand for;
+    - with ``json_results``, of a classifier: ``predictions.json``, see :class:`ClassResults`.
     """
 
     def __init__(
         self,
         out_dir: str | os.PathLike,
         meta: Mapping[str, Any],
-        is_detector: bool,
+        task: str,
         score_thr: float = 0.3,
         json_results: bool = False,
         labels: bool = False,
@@ -54,9 +61,9 @@ class Writer(AbstractContextManager):
         Args:
             out_dir: folder; made if it is not there.
             meta: ``classes`` and ``palette`` of the model, and perhaps ``rgb_bands``.
-            is_detector: whether the model is a detector; if not, a segmentor.
+            task: ``'detector'``, ``'segmentor'`` or ``'classifier'``, as :class:`Predictor` has it.
             score_thr: detections of a lower score are not drawn; JSON holds them.
-            json_results: write ``predictions.json`` and ``dataset.json``.
+            json_results: write ``predictions.json``, of a detector ``dataset.json`` too.
             labels: write label maps.
             ids: the ids in the JSON files, as :func:`mlp_dense.predict.ids.read_ids` gives them. None: index + 1 for
                 classes, numbers for images.
@@ -64,9 +71,12 @@ class Writer(AbstractContextManager):
         Raises:
             UserError: the folder cannot be made, or the model gives no results of that kind.
         """
-        check_outputs(is_detector, json_results, labels)
-        self.out_dir, self.meta, self.is_detector, self.score_thr = Path(out_dir), meta, is_detector, score_thr
-        self.results = CocoResults(meta['classes'], ids) if json_results else None
+        check_outputs(task, json_results, labels)
+        self.out_dir, self.meta, self.task, self.score_thr = Path(out_dir), meta, task, score_thr
+        self.results: CocoResults | ClassResults | None = None
+        if json_results:
+            classes = meta['classes']
+            self.results = ClassResults(classes) if task == 'classifier' else CocoResults(classes, ids)
         self.labels = labels
         self.video: VideoFile | None = None
         make_folder(out_dir, '--out-dir')
@@ -85,7 +95,9 @@ class Writer(AbstractContextManager):
         is_frame, bands = picture.index is not None, self.meta.get('rgb_bands')
         image = to_rgb(picture.image, bands, picture.is_bgr, canvas_size(picture.size))
         try:
-            if self.is_detector:
+            if self.task == 'classifier':
+                overlay = draw_classes(image, sample, self.meta['classes'], is_frame)
+            elif self.task == 'detector':
                 overlay = draw_instances(image, sample, self.meta, self.score_thr)
             else:
                 overlay = draw_labels(image, sample, self.meta, is_frame)
@@ -186,3 +198,28 @@ class CocoResults:
             number += 1
         self.used.add(number)
         return number
+
+
+class ClassResults:
+    """The best classes of every picture, and the names of all.
+
+    The file is an object: ``classes``, the names in the order of the model's outputs, and ``images``, one object per
+    picture with ``file_name``, ``height`` and ``width``, and, best first, the ``labels`` (indices into ``classes``),
+    ``names`` and ``scores`` (0 to 1) of its best classes.
+    """
+
+    def __init__(self, classes: Sequence[str] | None):
+        self.classes = classes
+        self.images: list[dict[str, Any]] = []
+
+    def add(self, picture: Picture, sample: BaseDataElement) -> None:
+        """Add the best classes of a picture."""
+        height, width = picture.size
+        best = best_classes(sample.pred_score, self.classes)
+        fields = {key: [getattr(item, key[:-1]) for item in best] for key in ('labels', 'names', 'scores')}
+        self.images.append(dict(file_name=picture.path, height=height, width=width, **fields))
+
+    def write(self, folder: Path) -> None:
+        """Write ``predictions.json``."""
+        content = dict(classes=self.classes, images=self.images)
+        folder.joinpath('predictions.json').write_text(json.dumps(content), encoding='utf-8')

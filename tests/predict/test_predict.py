@@ -100,7 +100,7 @@ def test_greyscale(pixels, tmp_path):
     conv = predictor.model.decode_head.conv_seg
     conv.weight.data = conv.weight.data[:, :1]  # a model of one band
     conv.in_channels = 1
-    writer = Writer(tmp_path, predictor.model.dataset_meta, predictor.is_detector)
+    writer = Writer(tmp_path, predictor.model.dataset_meta, predictor.task)
     for picture, sample in predictor.run(find_sources([tmp_path / 'grey.png', image])):
         assert np.array_equal(sample.pred_sem_seg.data[0], level_of(image[..., None]))
         writer.write(picture, sample)
@@ -131,7 +131,7 @@ def test_real_models_predict_by_tiles(name, checkpoint):
     ((_, sample),) = predictor.run(find_sources(image), 2, (96, 96), advance=parts.append)
     assert parts == [pytest.approx(1 / 6)] * 6  # 3 x 2 tiles
     assert sample.ori_shape == (130, 171)
-    if predictor.is_detector:
+    if predictor.task == 'detector':
         boxes = sample.pred_instances.bboxes
         assert len(boxes) > 0
         assert (boxes >= 0).all() and (boxes[:, [0, 2]] <= 171).all() and (boxes[:, [1, 3]] <= 130).all()

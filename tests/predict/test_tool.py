@@ -61,7 +61,8 @@ def json_run(shapes, checkpoint, tmp_path_factory):
     whole = (shapes / 'images/training/ADE_train_00000001.jpg').read_bytes()
     (folder / 'broken.jpg').write_bytes(whole[: len(whole) // 2])
     args = (small_config('mask_rcnn'), checkpoint('mask_rcnn_cyclemlp'), folder, '--out-dir', out, '--json')
-    flags = ('--score-thr', 0.1, '--batch-size', 2, '--cfg-options', ALL_BOXES['mask_rcnn'])
+    options = (f'data_root={out}/none', ALL_BOXES['mask_rcnn'])  # no annotation file
+    flags = ('--score-thr', 0.1, '--batch-size', 2, '--cfg-options', *options)
     return run_script(sys.executable, 'tools/predict.py', *args, *flags), out, folder
 
 
