@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -15,7 +16,9 @@ from mlp_dense.errors import UserError
 
 
 def complete(cfg: Config) -> None:
-    """Make colours for classes that lack them, and drop settings that cannot go with others, in place."""
+    """Make colours for classes that lack them, let the model have the preprocessor, drop what cannot go together."""
+    if isinstance(cfg.get('data_preprocessor'), Mapping) and isinstance(cfg.get('model'), Mapping):
+        cfg.model.setdefault('data_preprocessor', deepcopy(cfg.data_preprocessor))  # as mmengine's runner does
     for _, dataset in datasets(cfg):
         _fill_palette(cfg, dataset)
     for split in SPLITS:
