@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
-from mlp_dense.checkpoints.naming import for_model, part_below, with_own_names
+from mlp_dense.checkpoints.naming import part_below, with_own_names
 from mlp_dense.checkpoints.planning import plan_load
 from mlp_dense.checkpoints.reading import Checkpoint, read_checkpoint
 from mlp_dense.checkpoints.report import LoadReport
@@ -54,10 +54,10 @@ def load_into(
     """
     model = unwrapped(model)
     content = read_checkpoint(source, ema=ema) if content is None else content
-    state = with_own_names(model, for_model(model, part_below(content['state_dict'], source, prefix)))
+    state = with_own_names(model, part_below(content['state_dict'], source, prefix))
     loaded, report = plan_load(model, state if adapt is None else adapt(state), source, exact)
     if isinstance(content, Checkpoint):
-        report = replace(report, entry=content.entry, others=content.others)
+        report = replace(report, entry=content.entry, others=content.others, is_average=content.is_average)
     model.load_state_dict(loaded, strict=False)  # plan_load has settled every name
     name = getattr(model, 'arch_name', type(model).__name__)
     print_log(f'{name} from {report}', logger='current', level=logging.INFO)

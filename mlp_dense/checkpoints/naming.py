@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from mlp_dense.errors import CheckpointError
 
+BACKBONE = 'backbone.'
+"""The beginning of the names of a backbone's tensors in a whole model."""
 StateDict = Mapping[str, Tensor]
 # Pattern -> replacement, or a function of the match that gives it.
 Names = Mapping[str, str | Callable[[re.Match[str]], str]]
@@ -34,12 +36,17 @@ def for_model(model: nn.Module, state: StateDict) -> dict[str, Tensor]:
 
     The names of the one are those of the other below ``backbone.``; other state dicts come back unchanged.
     """
-    is_whole = all(name.startswith('backbone.') for name in state)
-    if hasattr(model, 'from_released') and is_whole:
-        return {name.removeprefix('backbone.'): value for name, value in state.items()}
-    if not is_whole and all(name.startswith('backbone.') for name in model.state_dict()):
-        return {f'backbone.{name}': value for name, value in state.items()}
+    below = [name.startswith(BACKBONE) for name in state]
+    if hasattr(model, 'from_released') and all(below):
+        return {name.removeprefix(BACKBONE): value for name, value in state.items()}
+    if is_backbone_alone(model) and not any(below):
+        return {BACKBONE + name: value for name, value in state.items()}
     return dict(state)
+
+
+def is_backbone_alone(model: nn.Module) -> bool:
+    """Tell whether everything that a model owns is in its backbone, as in a classifier."""
+    return all(name.startswith(BACKBONE) for name in model.state_dict())
 
 
 def rename(state: StateDict, names: Names) -> dict[str, Tensor]:
@@ -55,9 +62,12 @@ def rename(state: StateDict, names: Names) -> dict[str, Tensor]:
 def with_own_names(model: nn.Module, state: StateDict) -> dict[str, Tensor]:
     """Bring the released tensors of every backbone in a model, or of the model itself, to their names and shapes here.
 
+    A file of a backbone serves a classifier that owns nothing else, and the other way round, see :func:`for_model`.
+
     Raises:
         CheckpointError: the file contradicts the definition of a backbone.
     """
+    state = for_model(model, state)
     if not isinstance(getattr(model, 'neck', None), nn.Sequential | None):  # version 0.1: StridePyramid, then FPN
         state = rename(state, {r'^neck\.1\.': 'neck.'})
     for path, module in model.named_modules():

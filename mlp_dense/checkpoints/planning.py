@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from mlp_dense.checkpoints.naming import StateDict
+from mlp_dense.checkpoints.naming import BACKBONE, StateDict, for_model, is_backbone_alone
 from mlp_dense.checkpoints.report import LoadReport
 from mlp_dense.errors import CheckpointError
 
 # A released file may lack a few tensors (an older layout, say); with fewer than this it is not a file of this model.
 MIN_FOUND = 0.9
+HEADS = ('head.weight', BACKBONE + 'head.weight')
+"""The names of a classifier's last weight, of a backbone and of a whole model."""
 
 
 class Stem(NamedTuple):
@@ -51,7 +53,7 @@ def plan_load(
     if mismatch or not loaded:
         whose = getattr(model, 'arch_name', type(model).__name__)
         whose += '' if exact or is_backbone else "'s backbone"
-        remedy = _remedy(model, own, state, is_few, [stem for stem in stems if stem not in adapted], source)
+        remedy = _remedy(model, own, wanted, is_few, [stem for stem in stems if stem not in adapted], source)
         reason = f'{mismatch or "none of its tensors has a place there"}; {remedy}'
         raise CheckpointError(f'checkpoint {source} does not fit {whose}: {reason}')
     _check_finite(model, loaded, source)
@@ -63,6 +65,7 @@ def plan_load(
         constants=tuple(_constants(model, state)),
         adapted=tuple(stem.name for stem in adapted),
         channels=(adapted[0].channels, adapted[0].backbone.in_channels) if adapted else None,
+        classes=next(((len(state[name]), len(own[name])) for name in HEADS if name in misfits), None),
     )
 
 
@@ -143,10 +146,10 @@ def _remedy(
     model: Any, own: StateDict, state: Mapping[str, Tensor], is_few: bool, stems: list[Stem], source: str
 ) -> str:
     """Say what the user can do about a file that does not fit."""
-    is_whole = any(name.startswith('backbone.') for name in own)
-    if not is_whole and any(name.startswith('backbone.') for name in state):
+    is_whole = any(name.startswith(BACKBONE) for name in own)
+    if not is_whole and any(name.startswith(BACKBONE) for name in state):
         return "for a whole detector or segmentor give prefix='backbone.'"
-    if is_whole and _is_backbone_alone(model.backbone, state):
+    if is_whole and not is_backbone_alone(model) and _holds(model.backbone, state):
         return (
             'it holds the weights of a backbone alone; to train from them set '
             f"model.backbone.init_cfg=dict(type='Pretrained', checkpoint={source!r}) instead"
@@ -156,14 +159,28 @@ def _remedy(
     for stem in stems:
         key = f'model.{stem.path}.in_channels' if stem.path else 'in_channels'
         return f'it is made for images of {stem.channels} channels; set {key} to {stem.channels}'
-    if any(name.startswith('head.') and name in own and _differ(state, own, name) for name in state):
-        return 'set num_classes to the first number of the file'
+    misfits = [name for name in own if name in state and _differ(state, own, name)]
+    for name in HEADS:
+        if name in misfits and all(misfit.startswith(name.removesuffix('weight')) for misfit in misfits):
+            key = 'model.backbone.num_classes' if name.startswith(BACKBONE) else 'num_classes'
+            return (
+                f'{key} is {len(own[name])} and the file has {len(state[name])} classes; set {key}={len(state[name])}'
+            )
+    if is_whole and misfits and hasattr(model.backbone, 'token_grid'):
+        return (
+            'name the config that it was trained with; a file for images of another size needs model.backbone.img_size '
+            'of that size, or for training model.backbone.init_cfg with resize_grid=True'
+        )
     return 'name the config that it was trained with' if is_whole else 'build the arch that it was made for'
 
 
-def _is_backbone_alone(backbone: Any, state: Mapping[str, Tensor]) -> bool:
-    """Tell whether a file that does not fit a whole model holds most of its backbone's tensors, by their bare names."""
-    if any(name.startswith('backbone.') for name in state):
+def _holds(backbone: Any, state: StateDict) -> bool:
+    """Tell whether a file that does not fit a whole model holds a backbone alone, most of this one's tensors by name.
+
+    The names may be bare or below ``backbone.``, as in a classifier's file.
+    """
+    state = for_model(backbone, state)
+    if any(name.startswith(BACKBONE) for name in state):
         return False
     try:
         state = backbone.from_released(state) if hasattr(backbone, 'from_released') else state

@@ -26,6 +26,8 @@ class Checkpoint(dict[str, Any]):
     """The entry of the file in which the state dict stands, such as ``model``; '' if the file is one."""
     others: tuple[str, ...] = ()
     """The entries with other weights of the same model, such as ``model_ema``."""
+    is_average: bool = False
+    """Whether the state dict is a moving average of the weights."""
 
 
 def read_checkpoint(source: str, *, unsafe: bool = False, ema: bool = False) -> Checkpoint:
@@ -89,7 +91,13 @@ def unwrap(content: Any, source: str, ema: bool = False) -> Checkpoint:
         raise CheckpointError(f'{source}: its meta is a {type(beside["meta"]).__name__}, where a dict belongs')
     checkpoint = Checkpoint({**beside, 'state_dict': dict(state)})
     checkpoint.entry, checkpoint.others = key or '', tuple(entry for entry in entries if entry != key)
+    checkpoint.is_average = key in AVERAGED or _are_swapped(content, entries)
     return checkpoint
+
+
+def _are_swapped(content: Mapping[str, Any], entries: list[str]) -> bool:
+    """Tell whether mmengine wrote a file: its EMAHook alone counts steps, and swaps the average and the weights."""
+    return 'state_dict' in entries and any('steps' in content[key] for key in entries if key in AVERAGED)
 
 
 def _average(content: Mapping[str, Any], entries: list[str], source: str) -> str:
@@ -99,5 +107,4 @@ def _average(content: Mapping[str, Any], entries: list[str], source: str) -> str
         raise CheckpointError(
             f'{source} holds no moving average of the weights, none of {", ".join(AVERAGED)}; leave out ema'
         )
-    # Only mmengine's averages count their steps, and only mmengine swaps the two.
-    return 'state_dict' if 'steps' in content[key] and 'state_dict' in entries else key
+    return 'state_dict' if _are_swapped(content, entries) else key

@@ -32,15 +32,22 @@ class LoadReport:
     """The file's entry with these weights, such as ``model``; '' where they stand in no entry."""
     others: tuple[str, ...] = ()
     """The file's entries with other weights of the same model, such as ``model_ema``."""
+    is_average: bool = False
+    """Whether these weights are a moving average over a training."""
+    classes: tuple[int, int] | None = None
+    """The classes of the file's head and of the model's, where the head was dropped for them."""
 
     def __str__(self) -> str:
-        entries = f' (its {self.entry}, not its {" or ".join(self.others)})' if self.others else ''
+        entry = f'{self.entry}, the moving average' if self.is_average else self.entry
+        entries = f' (its {entry}, not its {" or ".join(self.others)})' if self.others else ''
         lines = [f'{self.source}{entries}: {len(self.loaded)} tensors loaded']
         dropped = tuple(name for name in self.dropped if name not in set(self.constants))
         for what, names in (('dropped', dropped), ('left at their initial values', self.initial)):
             lines.append(f'{len(names)} {what}' + (f' ({summary(names)})' if names else ''))
         for kind, count in Counter(name.rpartition('.')[2] for name in self.constants).items():
             lines.append(f'{count} {kind} tensors left out, equal to the definition')
+        if self.classes:
+            lines.append(f'the head of the file has {self.classes[0]} classes and that of the model {self.classes[1]}')
         if self.channels:
             lines.append(f'{summary(self.adapted)} adapted from {self.channels[0]} to {self.channels[1]} channels')
         return '; '.join(lines)
