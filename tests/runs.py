@@ -29,7 +29,9 @@ from mlp_dense.engine.config import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PRELOAD = [
-    f'{lib}.{part}' for lib in ('mmdet', 'mmseg') for part in ('models', 'datasets', 'evaluation', 'visualization')
+    f'{lib}.{part}'
+    for lib in ('mmdet', 'mmseg', 'mmpretrain')
+    for part in ('models', 'datasets', 'evaluation', 'visualization')
 ]
 PRELOAD += ['mlp_dense.engine.runner', 'mlp_dense.engine.testing', 'mlp_dense.datasets.shapes', 'mlp_dense.predict']
 PRELOAD += ['mlp_dense.report.build', 'mlp_dense.report.browsing']
@@ -52,6 +54,12 @@ SECONDS = {
         'default_hooks.checkpoint.interval': 8,
         'param_scheduler.0.end': 4,
         'model.test_cfg.score_thr': 0.0,
+    },
+    'classify': {
+        **COMMON,
+        'train_cfg.max_epochs': 1,
+        'train_cfg.val_interval': 1,
+        'default_hooks.checkpoint.interval': 1,
     },
 }
 
