@@ -3,10 +3,10 @@ PYTHON ?= python3
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo demo-det lint format
+.PHONY: help setup test demo demo-det demo-pretrain lint format
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 
 setup:  ## make .venv with the tested versions (PYTHON=python3.11 chooses the interpreter)
 	@$(PYTHON) -u tools/setup/setup_env.py
@@ -19,6 +19,9 @@ demo: setup  ## train, test and draw a segmentor on generated data (at most 10 m
 
 demo-det: setup  ## the same with a detector
 	$(PY) tools/demo.py det
+
+demo-pretrain: setup  ## a classifier, then segmentors from it and from random weights (at most 15 minutes on 2 cores)
+	$(PY) tools/demo.py pretrain
 
 lint: setup  ## lint, format check and type check, as in CI
 	$(PY) -m ruff check .

@@ -194,7 +194,7 @@ def test_commands_do_not_see_settings_that_lead_out_of_the_venv(venv: Venv, monk
     assert {'MAX_JOBS', 'EXTRA', 'PATH'} <= set(seen)
 
 
-@pytest.mark.parametrize('target', ['test', 'demo', 'demo-det', 'lint'])
+@pytest.mark.parametrize('target', ['test', 'demo', 'demo-det', 'demo-pretrain', 'lint'])
 def test_every_target_sets_up_first(target: str) -> None:
     plan = subprocess.run(
         ['make', '-n', '--no-print-directory', target], cwd=ROOT, capture_output=True, text=True, check=True
