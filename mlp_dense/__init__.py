@@ -6,7 +6,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mlp_dense import backbones, preprocessor, timm_models  # noqa: F401  for the registries
+from mlp_dense import backbones, layer_decay, preprocessor, timm_models  # noqa: F401  for the registries
 from mlp_dense.backbones import *  # noqa: F403  the families by their names
 from mlp_dense.necks import StridePyramid
 

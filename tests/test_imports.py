@@ -19,7 +19,7 @@ ROOMS = [
     ['timm_classes'],
     ['timm_classifier', 'timm_features'],
     ['timm_models'],
-    ['preprocessor'],
+    ['preprocessor', 'layer_decay'],
     ['datasets'],
     ['engine'],
     ['predict', 'report', 'export', 'stats'],

@@ -59,6 +59,26 @@ class ReleasedModel(BaseModule):
         optional = top in ('head', 'norm') or (top.startswith('norm') and top[4:].isdigit())
         return optional or (bool(self.released_constants) and name.endswith(self.released_constants))
 
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Return the layer of a parameter, from 0, and the number of layers, for a learning rate for each of them.
+
+        The first layer is the stem. Then each block is one, and a downsampling belongs to the first block after it.
+        The last layer is what follows them all: norms, head, and whatever stands beside the backbone.
+
+        Args:
+            param_name: the name of the parameter in a whole model.
+            prefix: the beginning of the names of this backbone's parameters there, such as ``'backbone.'``.
+        """
+        blocks = [len(module) if isinstance(module, nn.Sequential) else 0 for module in self.network]
+        count = sum(blocks) + 2
+        top, *rest = param_name.removeprefix(prefix).split('.') if param_name.startswith(prefix) else ['']
+        if top == 'patch_embed':
+            return 0, count
+        if top != 'network':
+            return count - 1, count
+        place = int(rest[0])
+        return 1 + sum(blocks[:place]) + (int(rest[1]) if blocks[place] else 0), count
+
     @property
     def stem_name(self) -> str:
         """Return the name of the weight that reads the image."""

@@ -163,9 +163,8 @@ def _remedy(
     for name in HEADS:
         if name in misfits and all(misfit.startswith(name.removesuffix('weight')) for misfit in misfits):
             key = 'model.backbone.num_classes' if name.startswith(BACKBONE) else 'num_classes'
-            return (
-                f'{key} is {len(own[name])} and the file has {len(state[name])} classes; set {key}={len(state[name])}'
-            )
+            count = len(state[name])
+            return f'{key} is {len(own[name])} and the file has {count} classes; set {key}={count}'
     if is_whole and misfits and hasattr(model.backbone, 'token_grid'):
         return (
             'name the config that it was trained with; a file for images of another size needs model.backbone.img_size '
