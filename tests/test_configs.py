@@ -20,8 +20,6 @@ from mlp_dense.engine.config import load_config
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
 CLASSIFIERS = {path for path in CONFIGS if path.name.startswith(('classify_', 'finetune_'))}  # have tests of their own
-    path for path in CONFIGS if path.name.startswith(('classify_', 'finetune_'))
-}  # test_classifier_configs.py
 METHODS = ('upernet', 'semfpn', 'retinanet', 'mask_rcnn')
 DATA = {'upernet': 'ade20k', 'semfpn': 'ade20k', 'retinanet': 'coco', 'mask_rcnn': 'coco'}
 ARCHS = ('b1', 'b2', 'b3', 'b4', 'b5', 't', 's', 'b')
