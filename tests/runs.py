@@ -119,13 +119,13 @@ def run_script(*command: object, **env: str) -> Finished:
     return Finished(done.returncode, done.stdout)
 
 
-def run_tool(tool: str, *args: object) -> Finished:
-    """``python tools/<tool>.py ARGS`` in the root of the repository."""
+def run_tool(tool: str, *args: object, **env: str) -> Finished:
+    """``python tools/<tool>.py ARGS`` in the root of the repository, with more environment variables."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(PRELOAD)
     with TemporaryDirectory() as folder:
         log = Path(folder, 'output')
-        process = context.Process(target=_run, args=(log, tool, [str(arg) for arg in args]))
+        process = context.Process(target=_run, args=(log, tool, [str(arg) for arg in args], env))
         process.start()
         process.join(TIMEOUT)
         if process.is_alive():
@@ -154,7 +154,8 @@ def run_tool_on_terminal(tool: str, *args: object, columns: int = 100) -> Finish
     return Finished(process.exitcode, output.decode().replace('\r\n', '\n'))
 
 
-def _run(log: Path, tool: str, args: list[str]) -> None:
+def _run(log: Path, tool: str, args: list[str], env: Mapping[str, str] | None = None) -> None:
+    os.environ.update(env or {})
     with log.open('w') as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

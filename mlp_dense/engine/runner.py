@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import torch
 from mmengine.config import Config
@@ -167,6 +168,9 @@ class CheckedRunner(Runner):
             complete_coco(*innermost(dataloader['dataset']))
         try:
             loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
+        except URLError as error:
+            fault = f'the data cannot be fetched ({error.reason}); fetch them on a machine with a connection'
+            raise UserError(f'{fault}, and set download=False in their dataset') from error
         except ValueError as error:
             if 'need at least one array to concatenate' not in str(error):
                 raise

@@ -54,6 +54,8 @@ def check_classification(
     yield from findings
     if not os.path.isdir(settings.images) or any(finding.level == 'error' for finding in findings):
         return  # a missing folder is told by the check of paths
+    if getattr(settings.dataset, 'download', False):
+        return  # mmpretrain fetches what is missing as the run starts
     samples, fault = read_samples(settings, thorough)
     if fault:
         yield Finding('error', settings.ann_file or settings.images, fault, 'unreadable data sets')

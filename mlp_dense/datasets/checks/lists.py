@@ -36,7 +36,10 @@ def list_findings(settings: ClassificationSettings, number: int | None) -> Itera
     with open(file, encoding='utf-8', errors='replace') as lines:
         for index, line in enumerate(lines, 1):
             name, _, label = line.strip().rpartition(' ')
-            if not line.strip():
+            if name.startswith('\ufeff'):
+                message = 'begins with a byte order mark, which becomes part of the first name; save it as plain UTF-8'
+                yield Finding('error', file, message, 'byte order marks')
+            elif not line.strip():
                 yield Finding('error', file, f'line {index} is empty; remove it', 'empty lines')
             elif not name or not _is_whole(label):
                 fault = f'ends in {label!r}, which is no number of a class' if name else f'is {label!r} without a class'
