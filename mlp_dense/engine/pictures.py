@@ -112,8 +112,10 @@ def _inside(path: str, folders: Sequence[str]) -> str:
 def fit_sample(sample: BaseDataElement, old: Size, new: Size) -> BaseDataElement:
     """Return a sample whose label maps, boxes and masks, of an image of the ``old`` size, fit a picture of the ``new``.
 
-    Only what visualizers draw is kept. Sizes are (height, width).
+    Only what visualizers draw is kept. Sizes are (height, width). Classes of the whole image fit any.
     """
+    if is_classified(sample):
+        return sample
     fitted = type(sample)(metainfo=sample.metainfo)
     for name, value in sample.items():
         if isinstance(value, PixelData) and name.endswith('sem_seg'):

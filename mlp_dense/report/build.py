@@ -57,7 +57,7 @@ def write_report(
         checkpoint = checkpoint or latest_checkpoint(work_dir)
         if checkpoint is None:
             raise UserError(f'{work_dir} holds no checkpoint; name one with --checkpoint FILE')
-        predictions = work_dir / 'report' / ('predictions.json' if _is_detector(cfg) else 'predictions')
+        predictions = work_dir / 'report' / ('predictions' if _is_segmentor(cfg) else 'predictions.json')
         speed = run_test(cfg, checkpoint, predictions)
     elif not predictions.exists():
         raise UserError(f'--predictions {predictions} does not exist; make it with tools/test.py --out')
@@ -91,15 +91,15 @@ def find_config(work_dir: Path) -> Path:
     return configs[0]
 
 
-def _is_detector(cfg: Config) -> bool:
-    return cfg.get('default_scope') == 'mmdet'
+def _is_segmentor(cfg: Config) -> bool:
+    return cfg.get('default_scope') not in ('mmdet', 'mmpretrain')
 
 
 def run_test(cfg: Config, checkpoint: Path, out: Path) -> facts.Facts:
     """Run the test set once, write the predictions to ``out``, and return speed and memory."""
     cfg = deepcopy(cfg)
     cfg.work_dir, cfg.launcher = str(out.parent), 'none'
-    cfg.get('default_hooks', {}).get('visualization', {}).update(draw=False)
+    cfg.get('default_hooks', {}).pop('visualization', None)
     write_predictions(cfg, str(out))
     test(cfg, str(checkpoint))
     seconds, waiting = (newest_metric(out.parent, name) for name in ('time', 'data_time'))
@@ -117,10 +117,14 @@ def judge(cfg: Config, predictions: Path, score_thr: float) -> Results:
     datasets = list(innermost(loader.dataset))
     if len(datasets) > 1:
         raise UserError(f'test_dataloader: a report is of one data set, not of {len(datasets)}')
-    if _is_detector(cfg):
-        from mlp_dense.report.detection import DetectionResults
+    if _is_segmentor(cfg):
+        from mlp_dense.report.segmentation import SegmentationResults
 
-        return DetectionResults(cfg, datasets[0], predictions, score_thr)
-    from mlp_dense.report.segmentation import SegmentationResults
+        return SegmentationResults(cfg, datasets[0], predictions)
+    if cfg.default_scope == 'mmpretrain':
+        from mlp_dense.report.classification import ClassificationResults
 
-    return SegmentationResults(cfg, datasets[0], predictions)
+        return ClassificationResults(cfg, datasets[0], predictions)
+    from mlp_dense.report.detection import DetectionResults
+
+    return DetectionResults(cfg, datasets[0], predictions, score_thr)

@@ -21,6 +21,8 @@ SCALARS = 'vis_data/scalars.json'
 TITLES = {
     'loss': 'Training loss',
     'lr': 'Learning rate',
+    'accuracy/top1': 'Top-1 accuracy, %',
+    'accuracy/top5': 'Top-5 accuracy, %',
     'mIoU': 'mIoU, %',
     'coco/bbox_mAP': 'Box AP, %',
     'coco/segm_mAP': 'Mask AP, %',
@@ -157,7 +159,7 @@ def draw(runs: Sequence[Run], keys: Sequence[str] | None = None) -> Figure:
     from matplotlib.figure import Figure
 
     chosen, names = choose_keys(runs, keys), names_of([run.folder for run in runs])
-    columns = min(len(chosen), 3)
+    columns = 2 if len(chosen) == 4 else min(len(chosen), 3)
     lines = -(-len(chosen) // columns)
     figure = Figure(figsize=(5 * columns, 3.6 * lines), layout='constrained')
     for index, key in enumerate(chosen):

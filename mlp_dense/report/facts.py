@@ -40,6 +40,10 @@ def of_config(cfg: Config, checkpoint: Path | None, test_set: Any) -> Facts:
         ('Length', _length(cfg.train_cfg)),
         ('Training pipeline', ', '.join(step['type'] for step in steps)),
     ]
+    mixing = (cfg.model.get('train_cfg') or {}).get('augments')
+    if mixing:
+        steps = mixing if isinstance(mixing, list) else [mixing]
+        facts.append(('Batch augmentations', ', '.join(step['type'] for step in steps)))
     if checkpoint is not None:
         facts.append(('Checkpoint', f'{checkpoint.name}, {checkpoint.stat().st_size / 2**20:.1f} MiB'))
     return facts
@@ -48,12 +52,12 @@ def of_config(cfg: Config, checkpoint: Path | None, test_set: Any) -> Facts:
 def _parts(model: Mapping[str, Any]) -> str:
     """Return the classes of model, backbone, neck and heads, e.g. 'EncoderDecoder: CycleMLP b2, UPerHead'."""
     names = []
-    for key in ('backbone', 'neck', 'rpn_head', 'bbox_head', 'roi_head', 'decode_head', 'auxiliary_head'):
+    for key in ('backbone', 'neck', 'rpn_head', 'bbox_head', 'roi_head', 'decode_head', 'auxiliary_head', 'head'):
         parts = model.get(key) or []
         for part in parts if isinstance(parts, list) else [parts]:
             arch = part.get('arch')
             names.append(' '.join([part['type'], *([arch] if isinstance(arch, str) else [])]))
-    return f'{model["type"]}: {", ".join(names)}'
+    return ': '.join([model['type'], *filter(None, [', '.join(names)])])
 
 
 def _scheduler(scheduler: Mapping[str, Any]) -> str:

@@ -19,12 +19,16 @@ from PIL import Image
 
 from mlp_dense.report.curves import Run, choose_keys, draw_panel
 from mlp_dense.report.drawing import data_uri
-from mlp_dense.report.results import Results, confused, extremes
+from mlp_dense.report.results import Results, confused
 
 INK = '#010203'
 """A stand-in for the page's text colour, which a diagram takes over so that it suits light and dark."""
 MOST_CELLS = 32
 """The number of classes up to which the confusion matrix is a table; above, it is a picture."""
+MOST_PAIRS = 24
+"""The number of pairs of classes that are told beside a picture."""
+MOST_POINTS = 300
+"""The number of rows and columns of a picture; of more classes several share a point, which a single one would hide."""
 
 
 def render(title: str, results: Results, run: Run | None, tables: Mapping[str, Any], config: str, number: int) -> str:
@@ -42,7 +46,7 @@ def render(title: str, results: Results, run: Run | None, tables: Mapping[str, A
     environment.filters['figure'] = _figure
     page = files(__package__)
     template = environment.from_string(page.joinpath('page.html').read_text(encoding='utf-8'))
-    best, worst = extremes(results.scores, number)
+    pairs = 8 if len(results.confusion) <= MOST_CELLS else MOST_PAIRS
     return template.render(
         title=title,
         style=Markup(page.joinpath('page.css').read_text(encoding='utf-8')),
@@ -50,16 +54,16 @@ def render(title: str, results: Results, run: Run | None, tables: Mapping[str, A
         results=results,
         curves=svg_curves(run),
         confusion=_confusion(results),
-        mistakes=confused(results.confusion[: len(results.rows)], results.confusion_names),
-        galleries={'Worst': _gallery(results, worst), 'Best': _gallery(results, best)},
+        mistakes=confused(results.confusion[: len(results.rows)], results.confusion_names, pairs),
+        galleries={heading: _gallery(results, images) for heading, images in results.galleries(number).items()},
         tables=tables,
         config=config,
     )
 
 
-def _figure(value: float | None) -> str:
+def _figure(value: float | None, digits: int = 1) -> str:
     """Format a percentage."""
-    return '-' if value is None or math.isnan(value) else f'{value:.1f}'
+    return '-' if value is None or math.isnan(value) else f'{value:.{digits}f}'
 
 
 def svg_curves(run: Run | None) -> dict[str, Markup]:
@@ -96,9 +100,12 @@ def _confusion(results: Results) -> dict[str, Any]:
             for pair in zip(shares, counts, strict=True)
         ]
         return {'rows': rows, 'picture': None}
+    places = range(0, len(shares), -(-len(shares) // MOST_POINTS))
+    for axis in (0, 1):
+        shares = np.maximum.reduceat(shares, places, axis)  # neighbours share a point, which shows the largest of them
     colors = matplotlib.colormaps['magma'](np.sqrt(shares / 100))[..., :3]
     picture = Image.fromarray((255 * colors).astype(np.uint8))
-    scale = max(1, 900 // len(counts))
+    scale = max(1, 900 // len(shares))
     large = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
     return {'rows': [], 'picture': data_uri(np.asarray(large), lossless=True)}
 
@@ -111,5 +118,6 @@ def _gallery(results: Results, indices: Sequence[int]) -> list[dict[str, Any]]:
         height, width, _ = drawn['Image'].shape
         pictures = [{'title': title, 'uri': data_uri(picture)} for title, picture in drawn.items()]
         entry = {'name': results.names[index], 'score': results.scores[index], 'pictures': pictures}
-        entries.append({**entry, 'width': width, 'height': height})
+        told = {'truth': results.truth_of(index), 'guesses': results.guesses(index)}
+        entries.append({**entry, **told, 'width': width, 'height': height})
     return entries

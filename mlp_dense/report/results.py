@@ -62,6 +62,8 @@ class Results:
     """Further arguments of the visualizer."""
     metrics: dict[str, float | None]
     """The figures of the whole test set, most important first."""
+    digits: ClassVar[int] = 1
+    """How many digits of them papers give behind the point."""
     rows: list[ClassRow]
     confusion: np.ndarray
     """The (truth, prediction) counts; may have one more row and column than classes, for nothing there."""
@@ -73,7 +75,7 @@ class Results:
 
     def __init__(self, cfg: Config, dataset: Any):
         self.cfg, self.dataset = cfg, dataset
-        self.classes, self.palette = list(dataset.metainfo['classes']), dataset.metainfo.get('palette')
+        self.classes, self.palette = list(dataset.metainfo.get('classes') or ()), dataset.metainfo.get('palette')
         results = result_names([dataset])
         self.keys = [image_key(dataset.get_data_info(index)) for index in range(len(dataset))]
         self.results = [results[key] for key in self.keys]
@@ -106,6 +108,10 @@ class Results:
         """Return the classes that a classifier takes an image for, surest first; no other task has any."""
         return []
 
+    def truth_of(self, index: int) -> str:
+        """Return the class of an image of a classifier."""
+        return ''
+
 
 def percent(value: float) -> float | None:
     """Return a share of 1 in percent; None for nan, and for the -1 that pycocotools gives where nothing was there."""
@@ -130,15 +136,20 @@ def extremes(scores: list[float], number: int) -> tuple[list[int], list[int]]:
     return best, worst
 
 
-def confused(matrix: np.ndarray, names: list[str], number: int = 8) -> list[tuple[str, str, float]]:
+def confused(matrix: np.ndarray, names: list[str], number: int = 8, first: int = 0) -> list[tuple[str, str, float]]:
     """Return the most frequent mistakes: truth, prediction, and how much of that truth they are in percent.
 
     Args:
         matrix: the (truth, prediction) counts; may have one column more than classes, for nothing.
         names: the names of the columns.
         number: how many mistakes at most.
+        first: the index of the class of the first row.
     """
     shares = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    np.fill_diagonal(shares, 0)
+    shares[range(len(shares)), range(first, first + len(shares))] = 0
     rows, columns = np.unravel_index(np.argsort(-shares, axis=None)[:number], shares.shape)
-    return [(names[i], names[j], float(shares[i, j])) for i, j in zip(rows, columns, strict=True) if shares[i, j] > 0]
+    return [
+        (names[first + i], names[j], float(shares[i, j]))
+        for i, j in zip(rows, columns, strict=True)
+        if shares[i, j] > 0
+    ]

@@ -100,7 +100,7 @@ def test_figures_of_a_segmentor_are_those_of_its_test(reports, shapes):
         figures = [(hits, truths + predictions - hits), (hits, truths), (hits, predictions)]
         cells = [f'{100 * part / whole:.1f}' if whole else '-' for part, whole in figures]
         assert table(page)[name] == [f'{100 * truths / counts.sum():.1f} %', *cells]
-    shown = scores(page, 'Best') + scores(page, 'Worst')[::-1]
+    shown = scores(page, 'Best predictions') + scores(page, 'Worst predictions')[::-1]
     expected = sorted(of_images, reverse=True)
     assert shown == pytest.approx([*expected[:2], *expected[-2:]], abs=0.051)
 

@@ -16,7 +16,7 @@ from mlp_dense.engine.config import load_config
 from mlp_dense.errors import UserError
 from mlp_dense.report.build import judge
 from mlp_dense.report.page import render
-from mlp_dense.report.results import ClassRow, confused, extremes
+from mlp_dense.report.results import ClassRow, Results, confused, extremes
 
 WIDTH, HEIGHT = 100, 60
 A, B, C, EMPTY, CROWD = (10, 10, 20, 20), (50, 10, 20, 20), (72, 32, 20, 25), (12, 40, 20, 15), (0, 0, 90, 50)
@@ -225,7 +225,7 @@ def test_mistakes_are_shares_of_their_truth():
     assert counts[0, 0] == 90
 
 
-class Judged:
+class Judged(Results):
     """Results as a page needs them, of many classes with awkward names."""
 
     count_name, columns, score_name, score_note, confusion_note = 'Pixels', ('IoU',), 'mIoU', 'the mean IoU', ''
