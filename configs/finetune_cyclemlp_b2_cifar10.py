@@ -9,4 +9,4 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/CycleMLP_B2.pth'),
     ),
 )
-optim_wrapper = dict(constructor='LearningRateDecayOptimWrapperConstructor', paramwise_cfg=dict(layer_decay_rate=0.75))
+optim_wrapper = dict(constructor='LayerDecay', paramwise_cfg=dict(layer_decay_rate=0.75))

@@ -34,7 +34,7 @@ FINETUNE = {
     'finetune_cyclemlp_b4_imagenet_384': ('CycleMLP_B4.pth', 1000, 384),
     'finetune_vip_m7_imagenet_384': ('vip_m7.pth', 1000, 384),
 }
-OTHERS = {'classify_cyclemlp_shapes'}
+OTHERS = {'classify_cyclemlp_shapes', 'classify_mlpmixer_s4_cifar10'}
 # Rate, batch in all, epochs of warm-up and in all, whether images repeat and validation is on the moving average.
 RECIPES = {
     'cyclemlp': (1e-3, 1024, 5, 300, True),
@@ -119,6 +119,26 @@ def test_fine_tuning_starts_from_a_named_file_with_classes_and_size_of_its_own(n
         assert (optimizer.type, optimizer.lr, cfg.train_dataloader.batch_size) == ('AdamW', 1e-4, 32)
         assert cfg.train_cfg.max_epochs == 5
         assert {cfg[f'{split}_dataloader'].dataset.download for split in ('train', 'val', 'test')} == {False}
+
+
+def test_layer_wise_rates_end_at_the_rate_of_the_head():
+    cfg = read('finetune_cyclemlp_b2_cifar10')
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    rates = {id(group['params'][0]): group['lr'] for group in groups}
+    assert rates[id(model.backbone.head.weight)] == 1e-4
+    layers = sorted(set(rates.values()), reverse=True)
+    assert layers == pytest.approx([1e-4 * 0.75**i for i in range(len(layers))])
+    assert len(layers) >= sum(model.backbone.archs['b2']['depths'])
+
+
+def test_mixer_s4_sees_images_of_its_own_size():
+    cfg = read('classify_mlpmixer_s4_cifar10')
+    model = MODELS.build(cfg.model)
+    assert (model.backbone.img_size, model.backbone.head.out_features) == (32, 10)
+    assert {step(cfg, 'Resize', split).scale for split in ('train', 'val', 'test')} == {(32, 32)}
+    assert 'init_cfg' not in cfg.model.backbone
 
 
 def test_the_weights_that_decay_are_those_that_timm_decays():
