@@ -22,6 +22,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--split', choices=('train', 'val', 'test'), default='train', help='which data (default: %(default)s)'
     )
+    parser.add_argument(
+        '--corruptions',
+        nargs='*',
+        metavar='NAME',
+        help='draw each image under the corruptions of ImageNet-C instead, all fifteen or those named, such as frost',
+    )
     add_config_options(parser)
     return parser.parse_args(argv)
 
@@ -30,11 +36,13 @@ def run(args: argparse.Namespace) -> int:
     from mlp_dense.engine.config import load_config
     from mlp_dense.errors import UserError
     from mlp_dense.report.browsing import browse
+    from mlp_dense.report.corrupted import browse_corruptions
 
     if args.number < 1:
         raise UserError(f'--number is {args.number}; give 1 or more')
     out_dir = args.out_dir or Path('work_dirs') / Path(args.config).stem / args.split
-    count = browse(load_config(args.config, args.cfg_options), args.split, args.number, out_dir)
+    request = load_config(args.config, args.cfg_options), args.split, args.number, out_dir
+    count = browse(*request) if args.corruptions is None else browse_corruptions(*request, args.corruptions)
     print(f'{out_dir}: {count} pictures')
     return 0
 

@@ -25,6 +25,7 @@ from mlp_dense.datasets.corruptions import SEVERITIES, corruption_names, insert_
 from mlp_dense.engine.checks import innermost
 from mlp_dense.engine.console import RunConsole
 from mlp_dense.engine.console.tables import duration
+from mlp_dense.engine.hooks import PicturesHook
 
 Metrics = dict[str, float]
 """Metrics that are numbers, by name."""
@@ -101,7 +102,9 @@ class CorruptionLoop(TestLoop):
         by_severity = [mean([self.results[name][s][shown[0]] for name in self.results]) for s in self.severities]
         _say(row('mean', by_severity, summary['mPC'][shown[0]]))
         for name in shown:
-            _say(f'{name}: P {self.clean[name]:.3f}, mPC {summary["mPC"][name]:.3f}, rPC {summary["rPC"][name]:.1%}')
+            ratio = summary['rPC'][name]
+            share = 'undefined' if math.isnan(ratio) else f'{ratio:.1%}'
+            _say(f'{name}: P {self.clean[name]:.3f}, mPC {summary["mPC"][name]:.3f}, rPC {share}')
         if 'mCE' in summary:
             _say(f'mCE {summary["mCE"]:.1f} % of the errors of AlexNet')
         _say(f'written to {self.file}')
@@ -114,8 +117,8 @@ class CorruptionLoop(TestLoop):
         if RunConsole.current is not None:
             RunConsole.current.part = f'{condition[0]} {condition[1]} ({place})' if condition else ''
         hooks = self.runner.hooks[:]
-        if condition is not None:  # mmengine's records of the run keep the metrics of clean images
-            self.runner.hooks[:] = [hook for hook in hooks if not isinstance(hook, LoggerHook)]
+        if condition is not None:  # mmengine's records and pictures of the run remain those of clean images
+            self.runner.hooks[:] = [hook for hook in hooks if not isinstance(hook, (LoggerHook, PicturesHook))]
         metrics = super().run()
         self.runner.hooks[:] = hooks
         return {name: float(value) for name, value in metrics.items() if isinstance(value, Real)}
