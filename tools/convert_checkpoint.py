@@ -25,7 +25,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument('input', help=".pth, .safetensors, Google's Mixer files, .npz, or Paddle's, .pdparams")
     parser.add_argument('output', type=Path, help='file to write, .pth or .safetensors')
-    parser.add_argument('--backbone', action='store_true', help='keep only the backbone of a detector or segmentor')
+    parser.add_argument(
+        '--backbone', action='store_true', help='keep only the backbone, that of a classifier with its head and classes'
+    )
     parser.add_argument(
         '--config',
         help="config of the file's model: brings the backbone's weights from the released layout to ours, and refuses "
@@ -74,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
         print(f'As the backbone of {args.config}: {report}')
     if args.backbone:
         state = part_below(state, args.input, BACKBONE)
-    meta = {} if args.backbone else content.get('meta') or {}
+    has_classes = not args.backbone or 'head.weight' in state
+    meta = (content.get('meta') or {}) if has_classes else {}
     code = [key for key, value in meta.items() if args.unsafe and not is_data(value)]
     meta = {key: value for key, value in meta.items() if key not in code}
     data = encode_checkpoint(state, meta, args.output.suffix)

@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+from mlp_dense.datasets.images import loads_image
 from mlp_dense.engine.fonts import font_for
 from mlp_dense.engine.legend import draw_legend
 from mlp_dense.engine.metainfo import class_names, innermost
@@ -48,6 +49,19 @@ def classifier_classes(cfg: Config, dataset_meta: Mapping[str, Any], count: int 
         level=logging.WARNING,
     )
     return None if count is None else tuple(map(str, range(count)))
+
+
+def is_classifier(model: Any) -> bool:
+    """Tell whether a model is a classifier of mmpretrain, which need not be installed."""
+    return any(parent.__name__ == 'BaseClassifier' for parent in type(model).__mro__)
+
+
+def has_array_data(cfg: Config) -> bool:
+    """Tell whether the test data of a classifier's config are arrays, RGB or grey, as CIFAR's and MNIST's are."""
+    if cfg.get('default_scope') != 'mmpretrain' or not cfg.get('test_dataloader'):
+        return False
+    steps = next(innermost(cfg.test_dataloader.dataset)).get('pipeline') or ()
+    return not any(loads_image(step['type']) for step in steps)
 
 
 def class_count(model: Any) -> int | None:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from mlp_dense.backbones._released import ReleasedModel
 from mlp_dense.checkpoints import load_into, read_checkpoint
+from mlp_dense.datasets.images import SMALLEST
+from mlp_dense.engine.classes import class_count, classifier_classes, has_array_data, is_classifier
 from mlp_dense.errors import UserError
 
-SMALLEST = 32
-"""The edge in pixels from which every backbone takes images."""
 KINDS = ('class', 'box', 'centerness')
 """The names of a dense head's groups of maps, in the order in which mmdet's heads return them."""
 
@@ -41,6 +41,11 @@ def backbone_outputs(model: Any, image: Tensor) -> tuple[Tensor, ...]:
 def segmentor_outputs(model: Any, image: Tensor) -> tuple[Tensor, ...]:
     """Return logits ``(B, classes, H, W)`` at the image's size, of the whole image at once whatever the test mode."""
     return (model.encode_decode(image, [{'img_shape': (image.shape[2], image.shape[3])}]),)
+
+
+def classifier_outputs(model: Any, image: Tensor) -> tuple[Tensor, ...]:
+    """Return logits ``(B, classes)``."""
+    return (model(image),)
 
 
 def detector_outputs(model: Any, image: Tensor) -> tuple[Tensor, ...]:
@@ -95,7 +100,7 @@ def load_exportable(cfg: Config, checkpoint: str, backbone_only: bool) -> Export
 def _exportable(model: Any, cfg: Config, dataset_meta: dict[str, Any]) -> Exportable:
     backbone = getattr(model, 'backbone', model)
     channels = cfg.model.backbone.get('in_channels', 3)
-    notes = _preprocessing(cfg.model.get('data_preprocessor') or {}, channels)
+    notes = _preprocessing(cfg.model.get('data_preprocessor') or {}, channels, has_array_data(cfg))
     if dataset_meta.get('classes'):
         notes['classes'] = list(dataset_meta['classes'])
     if backbone is model:
@@ -104,11 +109,16 @@ def _exportable(model: Any, cfg: Config, dataset_meta: dict[str, Any]) -> Export
         notes['strides'] = model.out_strides if model.fork_feat else []
     elif hasattr(model, 'encode_decode'):
         compute, names = segmentor_outputs, ['logits']
+    elif is_classifier(model):
+        compute, names = classifier_outputs, ['logits']
+        if classes := classifier_classes(cfg, dataset_meta, class_count(model)):
+            notes['classes'] = list(classes)
     elif hasattr(model, 'extract_feat') and hasattr(dense_head(model), 'prior_generator'):
         compute, names = detector_outputs, _raw_names(model)
         notes['strides'] = dense_head(model).prior_generator.strides
     else:
-        raise UserError(f'{cfg.model.type} is neither a segmentor nor a detector with a dense head; try --backbone')
+        kinds = 'neither a segmentor nor a classifier nor a detector with a dense head'
+        raise UserError(f'{cfg.model.type} is {kinds}; try --backbone')
     trained = getattr(backbone, 'img_size', SMALLEST)
     # An overlapping window needs an axis as long as itself; a shorter one would take another way, which is not traced.
     smallest = trained if getattr(backbone, 'token_grid', '') == 'overlap' else SMALLEST
@@ -123,8 +133,10 @@ def _raw_names(model: Any) -> list[str]:
     return [*(f'feature{level}' for level in levels), *raw] if hasattr(model, 'rpn_head') else raw
 
 
-def _preprocessing(cfg: dict[str, Any], count: int) -> dict[str, Any]:
-    colours = 'RGB' if cfg.get('bgr_to_rgb') else 'BGR'
+def _preprocessing(cfg: dict[str, Any], count: int, is_rgb: bool) -> dict[str, Any]:
+    """Describe the input of a model whose data are RGB or, as files are loaded, BGR."""
+    turns = bool(cfg.get('bgr_to_rgb') or cfg.get('to_rgb'))  # as mmpretrain calls it
+    colours = 'RGB' if is_rgb != turns else 'BGR'
     channels = {1: 'grey', 3: colours}.get(count, f'{count} bands')
     mean, std = list(cfg.get('mean') or [0.0] * count), list(cfg.get('std') or [1.0] * count)
     values = ' with pixels from 0 to 255' if count == 3 else ''  # bands may be of any range

@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mlp_dense.checkpoints import load_into, read_checkpoint
 from mlp_dense.engine.checks import innermost
-from mlp_dense.engine.classes import class_count, classifier_classes
+from mlp_dense.engine.classes import class_count, classifier_classes, is_classifier
 from mlp_dense.engine.config import load_config
 from mlp_dense.errors import UserError
 from mlp_dense.safe_files import check_file
@@ -85,9 +85,7 @@ def _meta_of_dense_model(model: Any, saved: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _meta_of_classifier(model: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
-    from mmpretrain.models import BaseClassifier
-
-    if not isinstance(model, BaseClassifier):
+    if not is_classifier(model):
         raise UserError(f'model.type={model.cfg.model.type} is no classifier of images; only those are predicted')
     dataset = next(innermost(model.cfg.test_dataloader.dataset))
     bands = saved.get('rgb_bands') or (dataset.get('metainfo') or {}).get('rgb_bands')

@@ -12,8 +12,9 @@ import torch
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.structures import BaseDataElement, PixelData
 
-from mlp_dense.datasets.images import SMALLEST, ImageFileError, loads_bgr, loads_image
+from mlp_dense.datasets.images import SMALLEST, ImageFileError, loads_bgr
 from mlp_dense.engine.checks import innermost
+from mlp_dense.engine.classes import has_array_data
 from mlp_dense.errors import UserError
 from mlp_dense.predict.inputs import OnError, Picture, Source, raise_error, read_pictures
 from mlp_dense.predict.loading import load_model, task_of
@@ -66,9 +67,8 @@ class Predictor:
         self.task = task_of(cfg)
         steps = next(innermost(cfg.test_dataloader.dataset)).pipeline
         steps = [step for step in steps if not step['type'].endswith('Annotations')]
-        # A classifier's test images may be arrays, as those of CIFAR are. They are RGB, or grey.
-        self.is_of_arrays = self.task == 'classifier' and not any(loads_image(step['type']) for step in steps)
-        if self.is_of_arrays:
+        self.takes_rgb = has_array_data(cfg)
+        if self.takes_rgb:
             is_grey = cfg.model.get('backbone', {}).get('in_channels') == 1
             steps = [dict(type='LoadImageFromFile', color_type='grayscale' if is_grey else 'color'), *steps]
         if not steps or not steps[0]['type'].endswith('LoadImageFromFile'):
@@ -173,7 +173,7 @@ class Predictor:
     def _data(self, picture: Picture, box: Box) -> dict[str, Any]:
         left, top, right, bottom = box
         image = picture.image[top:bottom, left:right]
-        if self.is_of_arrays and image.ndim == 3:
+        if self.takes_rgb and image.ndim == 3:
             image = np.ascontiguousarray(image[..., ::-1])
         if getattr(self.load, 'to_float32', False):
             image = image.astype(np.float32)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from mlp_dense.datasets.images import SMALLEST
+from mlp_dense.engine.metainfo import innermost
 from mlp_dense.errors import UserError
 from mlp_dense.ops import prefer
 
@@ -57,7 +59,7 @@ class Stats:
     model: Cost
     backbone: Cost
     levels: tuple[Level, ...]
-    """The maps that the backbone returns."""
+    """The maps that the backbone returns; of a classifier the outputs of its stages."""
 
 
 def arch_stats(family: str, arch: str, size: tuple[int, int] | None = None) -> Stats:
@@ -72,15 +74,13 @@ def arch_stats(family: str, arch: str, size: tuple[int, int] | None = None) -> S
         model = MODELS.build(dict(type=family, arch=arch)).eval()
     size = size or (model.img_size, model.img_size)
     with Counter() as counter:
-        stages = list(model.forward_stages(_image(size)))  # (B, H, W, C)
-        model.head(model.norm(stages[-1]).mean((1, 2)))
+        _, levels = _run_backbone(model, _image(size))
     cost = Cost(_parameters(model), counter.macs, counter.activations)
-    levels = zip(model.stages, stages, strict=True)
-    return Stats(size, cost, cost, tuple(Level(x.shape[3], stage.stride, *x.shape[1:3]) for stage, x in levels))
+    return Stats(size, cost, cost, levels)
 
 
 def config_stats(cfg: Config, size: tuple[int, int] | None = None) -> Stats:
-    """Count the whole segmentor or detector of a config.
+    """Count the whole segmentor, detector or classifier of a config.
 
     Args:
         cfg: the config, as :func:`mlp_dense.engine.config.load_config` returns it.
@@ -91,24 +91,40 @@ def config_stats(cfg: Config, size: tuple[int, int] | None = None) -> Stats:
     """
     if 'model' not in cfg:
         raise UserError(f'config {cfg.filename} has no model')
+    if size is not None and min(size) < SMALLEST:
+        fault = f'images of {size[1]}x{size[0]} pixels do not fit {cfg.filename}'
+        raise UserError(f'{fault}; give sides from {SMALLEST} pixels, from which every backbone takes images')
     size = size or config_size(cfg)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     with torch.device('meta'):
         model = MODELS.build(cfg.model).eval()
     try:
         with Counter() as counter:
-            maps = model.backbone(_image(size, cfg.model.backbone.get('in_channels', 3)))
+            maps, levels = _run_backbone(model.backbone, _image(size, cfg.model.backbone.get('in_channels', 3)))
             backbone = Cost(_parameters(model.backbone), counter.macs, counter.activations)
             _run_heads(model, model.neck(maps) if model.with_neck else maps)
     except ValueError as error:
         raise UserError(f'images of {size[1]}x{size[0]} pixels do not fit {cfg.filename}: {error}') from error
     cost = Cost(_parameters(model), counter.macs, counter.activations)
-    levels = zip(model.backbone.out_strides, maps, strict=True)
-    return Stats(size, cost, backbone, tuple(Level(x.shape[1], stride, *x.shape[2:]) for stride, x in levels))
+    return Stats(size, cost, backbone, levels)
+
+
+def _run_backbone(model: Any, image: Tensor) -> tuple[Any, tuple[Level, ...]]:
+    """Return what a backbone gives, and its levels."""
+    if getattr(model, 'fork_feat', True):
+        maps = model(image)
+        strides = getattr(model, 'out_strides', ())  # a library's backbone has none
+        return maps, tuple(Level(x.shape[1], stride, *x.shape[2:]) for stride, x in zip(strides, maps, strict=False))
+    stages = list(model.forward_stages(image))  # (B, H, W, C)
+    levels = zip(model.stages, stages, strict=True)
+    logits = model.head(model.norm(stages[-1]).mean((1, 2)))
+    return logits, tuple(Level(x.shape[3], stage.stride, *x.shape[1:3]) for stage, x in levels)
 
 
 def config_size(cfg: Config) -> tuple[int, int]:
-    """Return the height and width of a config's images: a segmentor's crops, a detector's largest test image, padded.
+    """Return the height and width of a config's images.
+
+    They are those of the crops of a segmentor or a classifier, or of a detector's largest test image, padded.
 
     Raises:
         UserError: the config names no size.
@@ -118,12 +134,14 @@ def config_size(cfg: Config) -> tuple[int, int]:
         height, width = preprocessor['size']
         return height, width
     loader = cfg.get('test_dataloader') or {}
-    steps = loader.get('dataset', {}).get('pipeline', ())
-    scales = [step.scale for step in steps if step.get('type') == 'Resize' and 'scale' in step]
+    steps = next(innermost(loader.get('dataset', {}))).get('pipeline', ())
+    keys = {'Resize': 'scale', 'CenterCrop': 'crop_size'}
+    scales = [step[keys[step.type]] for step in steps if step.get('type') in keys and keys[step.type] in step]
     if not scales:
         raise UserError(f'config {cfg.filename} names no image size; give one with --size WIDTHxHEIGHT')
     multiple = preprocessor.get('pad_size_divisor', 1)
-    width, height = (math.ceil(edge / multiple) * multiple for edge in scales[-1])
+    edges = (scales[-1],) * 2 if isinstance(scales[-1], int) else scales[-1]
+    width, height = (math.ceil(edge / multiple) * multiple for edge in edges)
     return height, width
 
 
@@ -137,8 +155,9 @@ def _parameters(model: nn.Module) -> int:
 
 def _run_heads(model: Any, maps: Any) -> None:
     """Run the heads as for one image in a test, up to their raw outputs."""
-    if hasattr(model, 'decode_head'):
-        model.decode_head(maps)
+    head = getattr(model, 'decode_head', None) or getattr(model, 'head', None)  # of a segmentor or a classifier
+    if head is not None:
+        head(maps)
         return
     if not hasattr(model, 'roi_head'):
         model.bbox_head(maps)

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mlp_dense.engine.config import load_config
+from mlp_dense.engine.metainfo import innermost
 
 HEADER = ('configs', 'length', 'batch', 'optimizer, rate, weight decay', 'schedule of the rate', 'training images')
 
@@ -38,13 +39,17 @@ def recipe(cfg: Config) -> tuple[str, ...]:
         f'{batch} ({batch // process_batch} x {process_batch})',
         f'{optimizer.type}, {optimizer.lr:g}, {optimizer.weight_decay:g}',
         ', '.join(map(_scheduler, cfg.param_scheduler)),
-        ', '.join(filter(None, map(_size_step, cfg.train_dataloader.dataset.pipeline))),
+        ', '.join(filter(None, map(_size_step, next(innermost(cfg.train_dataloader.dataset)).pipeline))),
     )
 
 
 def _scheduler(step: Mapping[str, Any]) -> str:
     if step['type'] == 'LinearLR':
-        return f'{step["end"]} iterations of warm-up'
+        return f'{step["end"]} {"epochs" if step.get("by_epoch", True) else "iterations"} of warm-up'
+    if step['type'] == 'CosineAnnealingLR':
+        return f'cosine to {step.get("eta_min") or 0:g}'
+    if step['type'] == 'ConstantLR':
+        return 'constant' if step.get('factor') == 1 else f'times {step["factor"]:g} up to {step["end"]}'
     if step['type'] == 'MultiStepLR':
         return f'times {step["gamma"]:g} after epochs {" and ".join(map(str, step["milestones"]))}'
     if step['type'] == 'PolyLR':
@@ -55,9 +60,19 @@ def _scheduler(step: Mapping[str, Any]) -> str:
 def _size_step(step: Mapping[str, Any]) -> str:
     """Tell what a step of the pipeline does to the size of an image, as WIDTHxHEIGHT; '' if nothing."""
     if step['type'] == 'RandomCrop':
-        height, width = step['crop_size']
+        height, width = _pair(step['crop_size'])
         return f'crops of {width}x{height}'
+    if step['type'] == 'RandomResizedCrop':
+        width, height = _pair(step['scale'])
+        return f'parts resized to {width}x{height}'
     if step['type'] not in ('Resize', 'RandomResize'):
         return ''
+    width, height = _pair(step['scale'])
+    if step['type'] == 'Resize' and not step.get('keep_ratio'):
+        return f'resized to {width}x{height}'
     factors = f' times {" to ".join(map(str, step["ratio_range"]))}' if 'ratio_range' in step else ''
-    return f'within {step["scale"][0]}x{step["scale"][1]}{factors}'
+    return f'within {width}x{height}{factors}'
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)

@@ -17,6 +17,7 @@ from mlp_dense.stats.recipes import HEADER, recipe_rows
 
 FILES = ('README.md', 'docs/model_zoo.md', 'docs/recipes.md')
 METHODS = {'upernet': 'UperNet', 'semfpn': 'Semantic FPN', 'retinanet': 'RetinaNet', 'mask_rcnn': 'Mask R-CNN'}
+METHODS |= {'classify': 'Classification', 'finetune': 'Fine-tuning'}
 MARKED = re.compile(r'(<!-- model_stats: (\S+) -->\n).*?(<!-- /model_stats -->)', re.DOTALL)
 
 arch_stats = cache(arch_stats)  # several tables show an arch
@@ -107,7 +108,7 @@ def names_table(configs: Sequence[Path]) -> str:
         sizes = [arch for arch in family.archs if any(f'_{prefix}_{arch}_' in stem for stem in full)]
         methods = [method for method in METHODS if any(stem.startswith(f'{method}_{prefix}_') for stem in full)]
         rows.append((f'`{prefix}`', *map(', '.join, (sizes, methods, shapes))))
-    return table(('family', 'sizes', 'methods on ADE20K and COCO', 'methods on Shapes'), rows)
+    return table(('family', 'sizes', 'methods on ImageNet, ADE20K and COCO', 'methods on Shapes'), rows)
 
 
 def recipes_table(configs: Sequence[Path]) -> str:
