@@ -35,7 +35,9 @@ class DeformableCycleFC(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         image = x.permute(0, 3, 1, 2).to(self.weight.dtype)
         offset = self.offset.expand(len(x), -1, *image.shape[2:])
-        return deform_conv2d(image, offset, self.weight, self.bias).to(x.dtype).permute(0, 2, 3, 1)
+        # On a GPU torchvision's backward pass refuses 1x1 weights with the strides of channels_last.
+        weight = self.weight.flatten(1)[:, :, None, None]
+        return deform_conv2d(image, offset, weight, self.bias).to(x.dtype).permute(0, 2, 3, 1)
 
 
 class OriginalMix(nn.Module):
