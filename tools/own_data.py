@@ -1,7 +1,8 @@
 """Look at your own data, say what is in them, and write a config that trains on them as they are.
 
-DATA is a folder with images and label maps (--task seg), or a COCO JSON or the folder with it and its images (--task
-det, instance). Nothing is written into DATA. Exit code 1 means that the config is written but the data have errors.
+DATA is a folder with images and label maps (--task seg), a COCO JSON or the folder with it and its images (--task det,
+instance), or folders of a class each or a list of images with classes (--task cls). Nothing is written into DATA.
+Exit code 1 means that the config is written but the data have errors.
 
 Example:
     python tools/own_data.py data/mine --task seg --out my_config.py
@@ -20,9 +21,12 @@ from _arguments import Parser, start
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument('data', type=Path, metavar='DATA', help='the data folder, or a COCO JSON file')
+    parser.add_argument('data', type=Path, metavar='DATA', help='the data folder, a COCO JSON or a list of images')
     parser.add_argument(
-        '--task', choices=('seg', 'det', 'instance'), required=True, help='UperNet, RetinaNet or Mask R-CNN'
+        '--task',
+        choices=('seg', 'det', 'instance', 'cls'),
+        required=True,
+        help='UperNet, RetinaNet, Mask R-CNN or classifier',
     )
     parser.add_argument(
         '--arch',
@@ -49,9 +53,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='a table of name, value name or name,r,g,b a line; or names as a,b,c',
     )
     parser.add_argument(
-        '--ignore', nargs='+', default=[], metavar='CLASS', help='classes of label maps not to learn, by name or value'
+        '--ignore',
+        nargs='+',
+        default=[],
+        metavar='CLASS',
+        help='classes not to learn, by name or by value',
     )
-    parser.add_argument('--val', default='', metavar='JSON', help='the COCO JSON for validation, where it is not found')
+    parser.add_argument('--val', default='', metavar='FILE', help='the JSON or list for validation, where not found')
     parser.add_argument(
         '--seed', type=int, default=0, help='of the split, where the data have none (default: %(default)s)'
     )

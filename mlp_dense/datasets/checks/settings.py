@@ -124,6 +124,7 @@ def _read_classification(cls: Any, dataset: Mapping[str, Any]) -> Classification
     except (AssertionError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise UserError(f'a dataset of type {cls.__name__} refuses its settings: {reason}') from error
+    built.serialize_data = False  # which collects garbage, for a second
     paths = [path for path in built.data_prefix.values() if isinstance(path, str)]
     images = built.data_prefix.get('img_path') or next(iter(paths), '') or built.data_root or ''
     if any('://' in path for path in (built.data_root or '', built.ann_file or '', *paths)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -13,14 +14,23 @@ from rich.text import Text
 
 from mlp_dense.datasets.checks import cap, check_dataset, check_splits
 from mlp_dense.datasets.own.bands import measure_bands, probe
+from mlp_dense.datasets.own.classification import inspect_classes
 from mlp_dense.datasets.own.coco import inspect_coco
 from mlp_dense.datasets.own.data import OwnData, Request
 from mlp_dense.datasets.own.models import SMALL, choose_model, is_whole_model
 from mlp_dense.datasets.own.outputs import Outputs
-from mlp_dense.datasets.own.schedule import plan_detection, plan_segmentation
+from mlp_dense.datasets.own.schedule import plan_classification, plan_detection, plan_segmentation
 from mlp_dense.datasets.own.segmentation import inspect_labels
 from mlp_dense.datasets.own.writing import Choice, write_config
+from mlp_dense.datasets.palette import Color
 from mlp_dense.errors import UserError
+
+INSPECT = {
+    'seg': (inspect_labels, plan_segmentation),
+    'det': (inspect_coco, plan_detection),
+    'instance': (inspect_coco, plan_detection),
+    'cls': (inspect_classes, plan_classification),
+}
 
 
 def make_config(request: Request, console: Console) -> int:
@@ -37,7 +47,7 @@ def make_config(request: Request, console: Console) -> int:
     if request.data.is_dir() and Path(os.path.realpath(request.out)).is_relative_to(os.path.realpath(request.data)):
         raise UserError(f'--out {request.out} lies in the data; nothing is written there, so name a file elsewhere')
     outputs = Outputs(request.out, request.overwrite)
-    inspect, plan = (inspect_labels, plan_segmentation) if request.task == 'seg' else (inspect_coco, plan_detection)
+    inspect, plan = INSPECT[request.task]
     model = choose_model(request.task, request.arch)
     whole = bool(request.weights) and is_whole_model(request.weights)
     data = inspect(request)
@@ -56,8 +66,9 @@ def print_findings(config: Path, console: Console) -> int:
     datasets = {split: cfg[f'{split}_dataloader'].dataset for split in ('train', 'val', 'test')}
     if datasets['test'] == datasets['val']:
         del datasets['test']
-    findings = [finding for split, dataset in datasets.items() for finding in check_dataset(dataset, split=split)]
-    findings += check_splits({split: [dataset] for split, dataset in datasets.items()})
+    scope = cfg.default_scope
+    parts = [check_dataset(dataset, split=split, scope=scope) for split, dataset in datasets.items()]
+    findings = [*chain(*parts), *check_splits({split: [dataset] for split, dataset in datasets.items()}, scope)]
     for finding in cap(findings):
         console.print(f'{finding.level}: {finding}')
     return sum(finding.level == 'error' for finding in findings)
@@ -65,12 +76,12 @@ def print_findings(config: Path, console: Console) -> int:
 
 def print_summary(data: OwnData, console: Console) -> None:
     """Print classes, sizes, channels, the split and what the user should know."""
-    table = Table('class', 'colour', *data.counts[0], box=None)
+    table = Table('class', *['colour'] * bool(data.palette), *data.counts[0], box=None)
     for column in table.columns[-2:]:
         column.justify = 'right'
-    for name, color, counts in zip(data.names, data.palette, data.counts[1:], strict=True):
-        numbers = ','.join(map(str, color))
-        table.add_row(Text(name), Text('■ ', f'rgb({numbers})').append(numbers, 'default'), *counts)
+    colors = [[_swatch(color)] for color in data.palette] or [[]] * len(data.names)
+    for name, color, counts in zip(data.names, colors, data.counts[1:], strict=True):
+        table.add_row(Text(name), *color, *counts)
     console.print(table)
     if data.labels:
         console.print(f'labels: {data.labels}')
@@ -87,3 +98,9 @@ def print_summary(data: OwnData, console: Console) -> None:
         console.print(line)
     for note in data.notes:
         console.print(f'note: {note}')
+
+
+def _swatch(color: Color) -> Text:
+    """Write a patch of a colour for the console, and its numbers."""
+    numbers = ','.join(map(str, color))
+    return Text('■ ', f'rgb({numbers})').append(numbers, 'default')

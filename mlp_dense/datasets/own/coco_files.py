@@ -111,29 +111,38 @@ def _choose(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def find_images(path: Path, content: dict[str, Any], split: str, roots: Sequence[Path]) -> CocoFile:
-    """Find the folder of an annotation file's images among the folders below ``roots``.
+    """Find the folder of an annotation file's images; see :func:`find_folder`."""
+    names = [str(image['file_name']) for image in content['images']]
+    folder, present = find_folder(path, names, split, [path.parent, *roots])
+    for image, name in zip(content['images'], present, strict=True):
+        image['file_name'] = name
+    return CocoFile(path, content, folder, changed=names != present)
+
+
+def find_folder(file: Path, names: list[str], split: str, roots: Sequence[Path]) -> tuple[Path, list[str]]:
+    """Find the folder of the images that a file names among the folders below ``roots``.
 
     Of folders with as many of them, those of label maps and of other splits come last.
-    Names that lead elsewhere, such as ``C:\\data\\a.jpg``, are cut to their last part where only that is found.
+
+    Returns:
+        The folder, and the names. Those that lead elsewhere, such as ``C:\\data\\a.jpg``, are cut to their last part
+        where only that is found.
 
     Raises:
         UserError: no folder holds any of the images.
     """
-    names = [str(image['file_name']) for image in content['images']]
     folders = {
         folder: place(Path(root.resolve().name, folder.relative_to(root), 'x'))
-        for root in (path.parent, *roots)
+        for root in roots
         for folder, _ in walk(root, DEPTH)
     }
-    for shorten in (False, True):
-        probes = [PureWindowsPath(name).name if shorten else name for name in names[:: max(1, len(names) // PROBED)]]
+    for present in (names, [PureWindowsPath(name).name for name in names]):
+        probes = present[:: max(1, len(names) // PROBED)]
         counts = {folder: sum((folder / name).is_file() for name in probes) for folder in folders}
         best = max(folders, key=lambda f: (counts[f], folders[f].role != 'label', folders[f].split == split))
         if counts[best]:
-            for image in content['images'] if shorten else ():
-                image['file_name'] = PureWindowsPath(str(image['file_name'])).name
-            return CocoFile(path, content, best, changed=shorten)
+            return best, present
     raise UserError(
-        f'{path} names images such as {names[0]}, which are not in {" or ".join(map(str, [*folders][:4]))}'
+        f'{file} names images such as {names[0]}, which are not in {" or ".join(map(str, [*folders][:4]))}'
         f'{" ..." * (len(folders) > 4)}; name their folder with --images FOLDER'
     )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
+Samples = list[tuple[str, str]]
+"""Images, as paths relative to the data folder, with the names of their classes."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,13 @@ class Request:
     """What a user asks for.
 
     Args:
-        data: the data folder, or a COCO JSON.
-        task: 'seg', 'det' or 'instance'.
+        data: the data folder, a COCO JSON, or a list of images with classes.
+        task: 'seg', 'det', 'instance' or 'cls'.
         arch: an arch of a family, such as ``cyclemlp_b1``, or ``small``.
         out: the config to write.
         weights: a checkpoint to start from; '' for none.
         images, labels, label_suffix, classes, ignore: how label maps are to be understood.
-        val: the COCO JSON for validation; '' to look for it.
+        val: the COCO JSON, or the list of images with classes, for validation; '' to look for it.
         seed: of the split, where the data have none.
         overwrite: whether files of an earlier call are replaced.
     """
@@ -53,7 +55,7 @@ class OwnData:
 
     Args:
         root: the data folder.
-        names, palette: the classes and their colours.
+        names, palette: the classes and their colours; no colours for classes of whole images.
         images: the image files of ``'train'`` and ``'val'``, and of ``'test'`` where there is one.
         sizes: those of the images.
         counts: what is counted of each class: the heads of the columns, and a row of texts for each class.

@@ -35,6 +35,8 @@ class Model:
     """The channels of the backbone's maps; None if ``base`` has them."""
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    img_size: int | None = None
+    """The edge of the images that an arch of a classifier is for; None where the plan says it."""
 
 
 def _archs() -> dict[str, tuple[Any, str]]:
@@ -66,13 +68,16 @@ def choose_model(task: str, arch: str) -> Model:
     if path.is_file():
         return Model(path, {}, published)
     backbone: dict[str, Any] = {'type': family.__name__, 'arch': name}
+    mean, std = (tuple(255 * value for value in values) for values in (family.paper.mean, family.paper.std))
+    base = CONFIGS / f'_base_/{method}_{data}.py'
+    if task == 'cls':
+        return Model(base, backbone, published, None, mean, std, family.img_sizes.get(name, family.img_size))
     with torch.device('meta'):
         strides = MODELS.build(dict(backbone, fork_feat=True)).out_strides
         if task == 'det':  # maps of strides 8, 16 and 32 from the last stages, the finest no coarser than it must be
             backbone['out_indices'] = (max([i for i in (0, 1) if strides[i] <= 8], default=1), 2, 3)
         channels = list(MODELS.build(dict(backbone, fork_feat=True)).out_channels)
-    mean, std = (tuple(255 * value for value in values) for values in (family.paper.mean, family.paper.std))
-    return Model(CONFIGS / f'_base_/{method}_{data}.py', backbone, published, channels, mean, std)
+    return Model(base, backbone, published, channels, mean, std)
 
 
 def name_base(base: Path, config: Path) -> str:

@@ -18,7 +18,7 @@ class Plan:
         short: the short side to which images are brought, in pixels.
         long: the longest long side, in pixels.
         batch: images in a batch.
-        length: iterations of a segmentor, epochs of a detector.
+        length: iterations of a segmentor, epochs of a detector or classifier.
         interval: iterations or epochs between validations.
         warmup: iterations in which the rate rises.
         rule: how these came about, in words.
@@ -57,3 +57,15 @@ def plan_detection(sizes: Sequence[Size], count: int, light: bool) -> Plan:
     length = min(most, max(12, math.ceil(wanted / per_epoch)))
     rule = f'{wanted} batches of {batch} from {count} images, but at least 12 epochs and at most {most}'
     return Plan(short, long, batch, length, max(1, length // 10), min(500, per_epoch * length // 20), rule)
+
+
+def plan_classification(sizes: Sequence[Size], count: int, light: bool) -> Plan:
+    """Plan the training of a classifier; the arguments are those of :func:`plan_segmentation`."""
+    wanted, most = (1000, 60) if light else (5000, 100)
+    side = median(min(size) for size in sizes)
+    short = min(96, max(64, 32 * math.ceil(side / 32))) if light else 224
+    batch = min(32, max(2, count))
+    per_epoch = math.ceil(count / batch)
+    length = min(most, max(5, math.ceil(wanted / per_epoch)))
+    rule = f'{wanted} batches of {batch} from {count} images, but at least 5 epochs and at most {most}'
+    return Plan(short, short, batch, length, max(1, length // 10), min(500, per_epoch * length // 20), rule)

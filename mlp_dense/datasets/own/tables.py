@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,12 +31,13 @@ class Entry(NamedTuple):
     color: Color | None = None
 
 
-def read_table(root: Path, wanted: str = '') -> tuple[list[Entry], str]:
+def read_table(root: Path, wanted: str = '', skip: Collection[Path] = ()) -> tuple[list[Entry], str]:
     """Read the names of the classes.
 
     Args:
         root: the data folder; a table in it is read where ``wanted`` names none.
         wanted: a file, or names with commas between them.
+        skip: files in the folder that are no tables of classes.
 
     Returns:
         The classes in the order of the table, and the name of its file; nothing and '' where there is none.
@@ -48,7 +50,7 @@ def read_table(root: Path, wanted: str = '') -> tuple[list[Entry], str]:
     if wanted and not Path(wanted).is_file():
         raise UserError(f'--classes {wanted} is no file; name one, or give the names as a,b,c')
     files = [Path(wanted)] if wanted else sorted(path for path in root.iterdir() if FILE.fullmatch(path.name))
-    files = [path for path in files if path.is_file()]
+    files = [path for path in files if path.is_file() and path not in skip]
     if len(files) > 1:
         raise UserError(f'{root} holds {" and ".join(path.name for path in files)}; choose with --classes FILE')
     return (parse_table(files[0]), wanted or str(files[0])) if files else ([], '')

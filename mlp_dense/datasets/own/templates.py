@@ -12,9 +12,8 @@ _base_ = [$base]
 ${here}data_root = $root
 
 classes = $classes
-palette = $palette
-num_classes = len(classes)
-metainfo = dict(classes=classes, palette=palette$drawn)
+${palette}num_classes = len(classes)
+metainfo = $metainfo
 load = $load
 $body
 ${start}model = dict(
@@ -26,7 +25,7 @@ ${loaders}val_evaluator = dict(
 )
 test_evaluator = $test_evaluator
 
-# $rule.
+${more}# $rule.
 # The rate rises for 1/20 of the iterations, then falls to 0.
 $unit, warmup = $length, $warmup
 train_cfg = dict(max_$limit=$unit, val_interval=$interval)
@@ -104,6 +103,24 @@ test_pipeline = [
 ]
 """)
 
+CLASSIFICATION = Template("""
+# Images are brought to $short pixels: the median of their short sides, limited to what the recipe uses.
+size = $short
+dataset = dict(type='CustomDataset', data_root=data_root, metainfo=metainfo)
+train_pipeline = [
+    load,
+    dict(type='RandomResizedCrop', scale=size, crop_ratio_range=$ratio$resize),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),  # not for letters and what else differs when mirrored
+    dict(type='PackInputs'),
+]
+test_pipeline = [
+    load,
+    dict(type='ResizeEdge', scale=size, edge='short'$resize),
+    dict(type='CenterCrop', crop_size=size),
+    dict(type='PackInputs'),
+]
+""")
+
 
 class Task(NamedTuple):
     """What sets the config of a task apart: method, the parts of base names, preprocessor, metric, best value."""
@@ -131,5 +148,14 @@ TASKS = {
     'det': Task('RetinaNet', 'retinanet', 'coco', DETECTION, 'DetDataPreprocessor', f"{COCO}['bbox']", 'coco/bbox_mAP'),
     'instance': Task(
         'Mask R-CNN', 'mask_rcnn', 'coco', DETECTION, 'DetDataPreprocessor', f"{COCO}['bbox', 'segm']", 'coco/segm_mAP'
+    ),
+    'cls': Task(
+        'A classifier',
+        'classify',
+        'imagenet',
+        CLASSIFICATION,
+        'ClsDataPreprocessor',
+        "type='Accuracy', topk={topk}",
+        'accuracy/top1',
     ),
 }

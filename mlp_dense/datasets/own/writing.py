@@ -50,7 +50,7 @@ def write_config(choice: Choice, data: OwnData, places: Mapping[str, Mapping[str
         if 'ann_file' in place
     }
     loaders = _loaders(choice, places)
-    model = {'data_preprocessor': _preprocessor(choice), 'backbone': backbone, **_heads(choice)}
+    model = {'data_preprocessor': _preprocessor(choice), 'backbone': backbone, **_heads(choice, data)}
     has_test_file = 'test' in files and not is_seg
     return CONFIG.substitute(
         vars(plan),
@@ -62,15 +62,16 @@ def write_config(choice: Choice, data: OwnData, places: Mapping[str, Mapping[str
         * ('=here + ' in loaders),
         root=repr(f'{data.root.as_posix().rstrip("/")}/'),
         classes=pformat(tuple(data.names), width=100),
-        palette=pformat(data.palette, width=100),
-        drawn=f', rgb_bands={bands.drawn}' if bands else '',
+        palette=f'palette = {pformat(data.palette, width=100)}\n' if data.palette else '',
+        metainfo=call(**_metainfo(choice, data)),
         load=call(type='LoadImageFromFile', **({'imdecode_backend': 'tifffile', 'to_float32': True} if bands else {})),
         body=task.body.substitute(_body(choice, data)),
         start=start,
         model=''.join(f'    {name}={value},\n' for name, value in model.items() if value),
         loaders=loaders,
-        metric=task.metric.format(val_file=files.get('val')),
+        metric=task.metric.format(val_file=files.get('val'), topk=_topk(data)),
         test_evaluator=f'dict(val_evaluator, ann_file={files["test"]})' if has_test_file else 'dict(val_evaluator)',
+        more=_learning(choice),
         unit='iterations' if is_seg else 'epochs',
         limit='iters' if is_seg else 'epochs',
         decay='by_epoch=False, begin=warmup, end=iterations'
@@ -82,13 +83,16 @@ def write_config(choice: Choice, data: OwnData, places: Mapping[str, Mapping[str
 
 def _body(choice: Choice, data: OwnData) -> dict[str, Any]:
     """Return what the pipelines of a task depend on."""
-    is_seg, is_light = choice.request.task == 'seg', choice.is_light
-    strong = '(0.5, 2.0)' if is_seg else '(0.8, 1.0)'
+    is_light = choice.is_light
+    strong = {'seg': '(0.5, 2.0)', 'cls': '(0.25, 1.0)'}.get(choice.request.task, '(0.8, 1.0)')
+    weak = '(0.5, 1.0)' if choice.request.task == 'cls' else '(0.85, 1.2)'
     return {
         **vars(choice.plan),
         'zero': data.reduce_zero_label,
         'why': '0 is not labelled and 1' if data.reduce_zero_label else '0 is',
-        'ratio': '(0.85, 1.2)' if is_light else strong,
+        'ratio': weak if is_light else strong,
+        'short': choice.model.img_size or choice.plan.short,
+        'resize': '' if is_light or choice.bands else ", backend='pillow', interpolation='bicubic'",
         'distort': '' if is_light or choice.bands else "    dict(type='PhotoMetricDistortion'),\n",
         'anchors': '  # and anchors are of half the sizes that 800 pixels have' * choice.has_small_anchors,
         'annotations': call(
@@ -97,9 +101,31 @@ def _body(choice: Choice, data: OwnData) -> dict[str, Any]:
     }
 
 
-def _heads(choice: Choice) -> dict[str, Code]:
+def _metainfo(choice: Choice, data: OwnData) -> dict[str, Any]:
+    """Return what the data sets know of their classes."""
+    palette = {'palette': Code('palette')} if data.palette else {}
+    return {'classes': Code('classes'), **palette, **({'rgb_bands': choice.bands.drawn} if choice.bands else {})}
+
+
+def _topk(data: OwnData) -> tuple[int, ...]:
+    """Return the k of the top-k accuracies that say something of so many classes."""
+    return (1, 5) if len(data.names) > 5 else (1,)
+
+
+def _learning(choice: Choice) -> str:
+    """Write the rate of a classifier, whose base has one for ImageNet in batches of 1024, and averages the weights."""
+    if choice.request.task != 'cls' or choice.is_light:
+        return ''
+    rate = '1e-4' if choice.request.weights else '5e-4'
+    rate = f'optim_wrapper = dict(optimizer=dict(lr={rate}))  # for batches of {choice.plan.batch}'
+    return f'{rate}\ncustom_hooks = []\n\n'
+
+
+def _heads(choice: Choice, data: OwnData) -> dict[str, Code]:
     """Return the parts of a model behind its backbone."""
     channels, small = choice.model.in_channels, choice.has_small_anchors
+    if choice.request.task == 'cls':
+        return {'head': call(topk=_topk(data)), 'train_cfg': Code('None')}
     if choice.request.task == 'seg':
         inputs: list[dict[str, Any]] = (
             [{'in_channels': channels}, {'in_channels': channels[2]}] if channels else [{}, {}]
@@ -127,15 +153,18 @@ def _start(choice: Choice) -> tuple[Code, str]:
     else:
         init = call(type='Pretrained', checkpoint=path)
     channels = {'in_channels': len(choice.bands.mean)} if choice.bands else {}
-    return call(**model.backbone, **channels, init_cfg=init), load
+    number = {'num_classes': NUM_CLASSES} if choice.request.task == 'cls' else {}
+    return call(**model.backbone, **number, **channels, init_cfg=init), load
 
 
 def _preprocessor(choice: Choice) -> Code | None:
     """Write the changes of the data preprocessor; None for none."""
     task, bands = choice.request.task, choice.bands
     values: dict[str, Any] = {'size': Code('(crop, crop)')} if task == 'seg' else {}
+    values |= {'num_classes': NUM_CLASSES} if task == 'cls' else {}
     if bands:
-        values |= {'type': 'BandsPreProcessor', 'base': TASKS[task].preprocessor, 'bgr_to_rgb': False}
+        order = 'to_rgb' if task == 'cls' else 'bgr_to_rgb'
+        values |= {'type': 'BandsPreProcessor', 'base': TASKS[task].preprocessor, order: False}
     source = bands or choice.model
     for name, numbers in (('mean', source.mean), ('std', source.std)):
         if numbers:
@@ -145,18 +174,22 @@ def _preprocessor(choice: Choice) -> Code | None:
 
 def _loaders(choice: Choice, places: Mapping[str, Mapping[str, Any]]) -> str:
     """Write the three dataloaders; the validation data are those of the test where there are no others."""
-    is_seg, texts = choice.request.task == 'seg', []
+    task, texts = choice.request.task, []
+    is_seg, is_cls = task == 'seg', task == 'cls'
     for split, place in places.items():
         is_test = split != 'train'
+        batch = 1 if is_test else choice.plan.batch
         sampler = call(type='InfiniteSampler' if is_seg and not is_test else 'DefaultSampler', shuffle=not is_test)
-        if not (is_seg or is_test):
+        if is_cls:
+            batch = choice.plan.batch
+        elif not (is_seg or is_test):
             place = {**place, 'filter_cfg': call(filter_empty_gt=True, min_size=1)}
             if not choice.is_light:
                 sampler = Code(f"{sampler},\n    batch_sampler=dict(type='AspectRatioBatchSampler')")
         texts.append(
             LOADER.substitute(
                 split=split,
-                batch=1 if is_test else choice.plan.batch,
+                batch=batch,
                 sampler=sampler,
                 place=',\n        '.join(f'{name}={value!r}' for name, value in place.items()),
                 kind='test' if is_test else 'train',
