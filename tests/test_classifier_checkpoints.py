@@ -132,3 +132,24 @@ def test_a_file_of_another_grid_is_told_how_to_load(tmp_path):
     path = save(classifier(family).state_dict(), tmp_path)
     message = fails(classifier(family, img_size=96), path)
     assert 'needs model.backbone.img_size of that size' in message and 'resize_grid=True' in message
+
+
+HIGHER = [{'img_size': 112}, {'token_grid': 'resize'}, {'token_grid': 'window'}, {'token_grid': 'overlap'}]
+
+
+@pytest.mark.parametrize('options', HIGHER, ids=str)
+@EACH
+def test_fine_tuning_at_a_higher_resolution(family, options, tmp_path):
+    """Every parameter of a file for smaller images learns from larger ones, all but the dropped head as in the file."""
+    path = save({'state_dict': classifier(family).state_dict()}, tmp_path)
+    init_cfg = {'type': 'Pretrained', 'checkpoint': path, 'resize_grid': 'img_size' in options}
+    options = options if family.options else {}  # CycleMLP is tied to no grid
+    model = classifier(family, num_classes=3, init_cfg=init_cfg, **options)
+    model.init_weights()
+    logits = model(torch.randn(2, 3, 112, 112))
+    assert logits.shape == (2, 3)
+    logits.square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.isfinite().all() and parameter.grad.abs().sum() > 0, name
+    stem = f'backbone.{model.backbone.stem_name}'
+    assert torch.equal(model.get_parameter(stem), torch.load(path)['state_dict'][stem])
