@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,6 +13,8 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.utils import get_object_from_string
 from torch.nn import SyncBatchNorm
+
+from mlp_dense.errors import UserError
 
 LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 
@@ -49,11 +52,23 @@ def _chains(cfg: Config, kind: str | None = None) -> Iterator[list[Registry]]:
     for registry in home.values() if kind is None else [home.get(kind)]:
         chain = []
         while isinstance(registry, Registry):
-            registry.import_from_location()
+            _fill(registry)
             chain.append(registry)
             registry = registry.parent
         if chain:
             yield chain
+
+
+def _fill(registry: Registry) -> None:
+    """Import what registers itself in a registry. Raises UserError for a library that cannot be imported here."""
+    try:
+        registry.import_from_location()
+    except Exception as error:  # what a library raises that does not fit the others here is not known
+        remedy = 'python -m mlp_dense env lists the versions, make setup installs those that are tested'
+        if find_spec('transformers') and int(version('transformers').partition('.')[0]) > 4:
+            remedy = "mmpretrain, where it is installed, needs transformers below 5: pip install 'transformers<5'"
+        fault = ' '.join(f'{type(error).__name__}: {error}'.split())
+        raise UserError(f'{registry.scope} cannot be imported ({fault}); {remedy}') from error
 
 
 def argument_names(target: Any) -> Iterator[str]:

@@ -7,11 +7,13 @@ import sys
 import mmcv.ops
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import Registry
 from runs import run_script
 
 from mlp_dense.__main__ import main
-from mlp_dense.engine import environment
+from mlp_dense.engine import environment, registered
+from mlp_dense.errors import UserError
 
 
 @pytest.mark.slow
@@ -21,7 +23,7 @@ def test_here_everything_works():
     lines = done.output.splitlines()
     state = {line[8:32].strip(): line[:8].strip() for line in lines}
     packages = {*environment.REQUIRED, *environment.OPTIONAL}
-    probes = {'mmcv nms on cpu', 'CycleMLP on cpu', 'CycleMLP in mmdet', 'CycleMLP in mmseg'}
+    probes = {'mmcv nms on cpu', 'CycleMLP on cpu', 'CycleMLP in mmdet', 'CycleMLP in mmseg', 'CycleMLP in mmpretrain'}
     assert {name for name, word in state.items() if word == 'ok'} >= packages | probes, done.tail
     assert 'fails' not in state.values()
     assert any(torch.__version__ in line for line in lines)
@@ -101,3 +103,20 @@ def test_a_registry_without_the_backbones_is_found(monkeypatch):
     monkeypatch.setattr(mmdet.registry, 'MODELS', Registry('alone'))
     with pytest.raises(LookupError, match='CycleMLP'):
         environment.registered('mmdet')
+
+
+@pytest.mark.parametrize(
+    ('transformers', 'remedy'), [('5.17.0', "pip install 'transformers<5'"), ('4.57.1', 'python -m mlp_dense env')]
+)
+def test_a_library_that_cannot_be_imported_is_told_in_one_line(monkeypatch, transformers, remedy):
+    """mmpretrain 1.3.6 raises a TypeError beside transformers 5, also when mmdet imports it."""
+
+    def fail(self: Registry) -> None:
+        raise TypeError('NoneType takes no\narguments')
+
+    monkeypatch.setattr(Registry, 'import_from_location', fail)
+    monkeypatch.setattr(registered, 'find_spec', lambda name: True)
+    monkeypatch.setattr(registered, 'version', lambda name: transformers)
+    with pytest.raises(UserError, match=r'cannot be imported \(TypeError: NoneType takes no arguments\)') as error:
+        registered.find_class(Config({'default_scope': 'mmseg'}), 'EncoderDecoder', 'MODELS')
+    assert remedy in str(error.value)
