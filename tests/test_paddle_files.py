@@ -11,24 +11,31 @@ import numpy as np
 import pytest
 import torch
 from released.cyclemlp import cyclemlp
+from released.mlpmixer import mlpmixer
 from released.vip import permutator
 from torch import nn
 
 from families import FAMILIES
-from mlp_dense.checkpoints import CheckpointError, read_checkpoint
+from mlp_dense.checkpoints import CheckpointError, read_checkpoint, rename
 
 FAMILY = {family.type: family for family in FAMILIES}
 RELEASED = {
     'CycleMLP': lambda family: cyclemlp(family.tiny, torch.float32),
     'VisionPermutator': lambda family: permutator(family.tiny, 64, torch.float32),
+    'MLPMixer': lambda family: mlpmixer(family.tiny, 64, torch.float32),
 }
+# PyTorch's names -> those of Paddle's implementation, where they differ.
+NAMES = {r'^stem\.proj\.': 'patch_embed.patch_embed.', r'^blocks\.': 'mixer_layers.'}
 # Modules that Paddle's implementation makes with nn.Linear; the other weights are of Conv2D, CycleFC and LayerNorm.
 LINEAR = re.compile(r'(mlp_[chw]|fc[12]|attn\.proj|^head)\.weight$')
 
 
 def as_paddle(state):
     """The content of a file that Paddle saves of the same model."""
-    arrays = {name: np.ascontiguousarray(v.T if LINEAR.search(name) else v) for name, v in state.items()}
+    arrays = {
+        name: np.ascontiguousarray(value.T if LINEAR.search(name) else value)
+        for name, value in rename(state, NAMES).items()
+    }
     return arrays | {'StructuredToParameterName@@': {name: f'linear_{i}.w_0' for i, name in enumerate(arrays)}}
 
 
@@ -44,7 +51,7 @@ def test_a_file_gives_the_logits_of_the_torch_file(name, protocol, tmp_path):
     family = FAMILY[name]
     state, run = RELEASED[name](family)
     square = [key for key, value in state.items() if LINEAR.search(key) and value.shape[0] == value.shape[1]]
-    assert square and all(not torch.equal(state[key], state[key].T) for key in square)
+    assert (square or name == 'MLPMixer') and all(not torch.equal(state[key], state[key].T) for key in square)
     image, logits = torch.randn(2, 3, 64, 64), []
     torch.save(dict(state), tmp_path / 'x.pth')
     for file in (str(tmp_path / 'x.pth'), write(as_paddle(state), tmp_path / 'x.pdparams', protocol)):

@@ -129,7 +129,11 @@ class MLPMixer(GridPyramidMLP):
         """Number blocks by stage: timm's ``blocks.N``, and ``network.N.0`` of version 0.1, whose stages were blocks."""
         if any('/' in name for name in state):
             state = mixer_from_jax(state)
-        names: Names = {r'^stem\.': 'patch_embed.', r'^blocks\.(\d+)\.': self._place_block}
+        names: Names = {
+            r'^stem\.': 'patch_embed.',
+            r'^patch_embed\.patch_embed\.': 'patch_embed.proj.',  # PaddleViT's names, here and below
+            r'^(?:blocks|mixer_layers)\.(\d+)\.': self._place_block,
+        }
         blocks = [re.findall(r'^network\.(\d+)\.(\d+)\.', name) for name in state]
         places = {(int(stage), int(block)) for ((stage, block),) in filter(None, blocks)}
         if not any(block for _, block in places) and any(self._depth(stage) > 1 for stage, _ in places):
