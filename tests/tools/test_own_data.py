@@ -11,9 +11,11 @@ from runs import ROOT, Finished, options, run_tool
 
 PAGE = (ROOT / 'docs/own_data.md').read_text(encoding='utf-8')
 COMMANDS = [shlex.split(line) for line in re.findall(r'^    python tools/(.*garden.*)$', PAGE, re.M)]
+EPOCH = {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1, 'default_hooks.checkpoint.interval': 1}
 STEPS = {
     'seg': {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 2},
-    'det': {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1, 'default_hooks.checkpoint.interval': 1},
+    'det': EPOCH,
+    'cls': EPOCH,
 }
 
 pytestmark = pytest.mark.slow
@@ -51,18 +53,21 @@ def test_the_page_names_every_tool():
     assert [words[0] for words in COMMANDS] == [
         *(f'{tool}.py' for tool in ('own_data', 'browse', 'train', 'test', 'predict', 'report')),
         *(f'{tool}.py' for tool in ('own_data', 'train', 'test')),
+        *(f'{tool}.py' for tool in ('own_data', 'train', 'test', 'predict')),
     ]
 
 
-@pytest.mark.parametrize('kind', ['seg', 'det'])
+@pytest.mark.parametrize('kind', ['seg', 'det', 'cls'])
 def test_the_commands_of_the_page_run(kind, folder):
     for words in [words for words in COMMANDS if f'garden_{kind}' in ' '.join(words)]:
         done = run(words, folder, kind)
         assert done.code == 0, f'{words}\n{done.tail}'
         if words[0] == 'own_data.py':
-            classes = {'seg': ('ground', 'leaf', 'flower'), 'det': ('leaf', 'flower', 'stone')}[kind]
-            assert f'classes = {classes}\n' in (folder / f'garden_{kind}.py').read_text()
-            assert 'split: train 16, val 4' in done.output and 'error' not in done.output
+            classes = {'seg': ('ground', 'leaf', 'flower'), 'det': ('leaf', 'flower', 'stone')}
+            classes['cls'] = tuple(sorted(classes['det']))
+            assert f'classes = {classes[kind]}\n' in (folder / f'garden_{kind}.py').read_text()
+            counts = (48, 12) if kind == 'cls' else (16, 4)
+            assert 'split: train {}, val {}'.format(*counts) in done.output and 'error' not in done.output
     if kind == 'seg':
         assert len(list((folder / 'browse').iterdir())) == 4
 
