@@ -20,6 +20,9 @@ from mlp_dense.errors import UserError
 
 LIBRARY_HOOKS = ('DetVisualizationHook', 'SegVisualizationHook', 'VisualizationHook')
 
+COMPRESSION = 3
+"""The level of PNG's compression for pictures, which take a third of the time of the usual 6, and a tenth more room."""
+
 
 class ResultsHook(Hook):
     """A hook that writes a file below ``out_dir`` for every tested image, in the sub-folders of the images."""
@@ -64,7 +67,7 @@ class SideBySideHook(ResultsHook):
             return
         for sample in outputs or ():
             panels = draw_result(runner.visualizer, sample, self.datasets[0])
-            Image.fromarray(np.concatenate(panels, 1)).save(self.place(sample))
+            Image.fromarray(np.concatenate(panels, 1)).save(self.place(sample), compress_level=COMPRESSION)
 
 
 @HOOKS.register_module()

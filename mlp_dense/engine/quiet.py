@@ -27,7 +27,8 @@ WARNINGS = {
 """A module that warns, and how the warning begins, as a regular expression."""
 
 LOGGED = re.compile(
-    'The prefix is not set in metric class|"FileClient" will be deprecated|"HardDiskBackend" is the alias'
+    'The prefix is not set in metric class|"FileClient" will be deprecated|"HardDiskBackend" is the alias|'
+    'Because batch augmentations are enabled'
 )
 """How warnings begin that mmengine's logger gives."""
 

@@ -16,6 +16,7 @@ from rich.progress import track
 from mlp_dense.datasets.images import loading_step, loads_bgr, reduced_size, to_rgb
 from mlp_dense.engine.checks import check_data, innermost
 from mlp_dense.engine.completion import without_workers
+from mlp_dense.engine.hooks import COMPRESSION
 from mlp_dense.engine.pictures import draw_sample, fit_sample, image_key, is_classified, page_size, result_names
 from mlp_dense.engine.runner import CheckedRunner
 from mlp_dense.errors import UserError
@@ -62,7 +63,8 @@ def browse(cfg: Config, split: str, number: int, out_dir: Path) -> int:
     items = track(_items(cfg, split, dataset, indices), f'Drawing {split}', count)
     for (inputs, sample), index in zip(items, indices, strict=True):
         picture = _draw(visualizer, inputs, sample, datasets[0], split)
-        Image.fromarray(picture).save(_place(out_dir, index, names.get(image_key(sample), 'image')))
+        path = _place(out_dir, index, names.get(image_key(sample), 'image'))
+        Image.fromarray(picture).save(path, compress_level=COMPRESSION)
     return count
 
 
