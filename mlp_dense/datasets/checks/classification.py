@@ -61,6 +61,7 @@ def check_classification(
         yield Finding('error', settings.ann_file or settings.images, fault, 'unreadable data sets')
         return
     if not settings.from_list:
+        number = number or len(settings.dataset.metainfo.get('classes') or ()) or None  # which its file may have named
         yield from _label_findings(settings, samples, number)
     paths = [path for path, _ in samples if path]
     for path, picture in walk(paths, _read, thorough, advance):
@@ -93,8 +94,7 @@ def read_samples(settings: ClassificationSettings, thorough: bool = True) -> tup
     except UNREADABLE as error:
         reason = ' '.join(str(error).split())[:200] or type(error).__name__
         return [], f'cannot be read as the data set that the config names ({reason}); replace the file or correct it'
-    infos = (dataset.get_data_info(index) for index in range(len(dataset)))
-    return [(info.get('img_path') or '', info.get('gt_label')) for info in infos], ''
+    return [(info.get('img_path') or '', info.get('gt_label')) for info in dataset.data_list], ''
 
 
 def _usable(settings: ClassificationSettings, folder: str) -> Iterator[str]:

@@ -41,7 +41,7 @@ def _check_against_classes(key: str, settings: ClassificationSettings) -> None:
     classes, folders = settings.classes or (), settings.folders or ()
     if len(classes) != len(folders):
         lacking, more = sorted({*classes} - {*folders}), sorted({*folders} - {*classes})
-        names = f' (without {_listed(lacking)})' if lacking and len(more) < len(folders) else ''
+        names = f' (without {_listed(lacking)})' if lacking and len(more) <= len(folders) // 2 else ''
         names = f' (with {_listed(more)})' if not lacking else names
         kind = type(settings.dataset).__name__
         remedy = 'correct the classes' if kind == 'CustomDataset' else f'for other data set {key}.type=CustomDataset'

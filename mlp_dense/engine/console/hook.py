@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.hooks import CheckpointHook, Hook, LoggerHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from mlp_dense.engine.console.tables import duration, head, memory, metric_table
+from mlp_dense.engine.console.tables import duration, head, memory, metric_table, side_by_side
 
 REDRAW = 0.1
 """Seconds between two drawings of the bar, at least."""
@@ -92,6 +92,14 @@ class ConsoleHook(Hook):
             for name, value in (metrics or {}).items()
             if isinstance(value, Real) and name.rpartition('/')[2] not in single
         }
+        lists = {
+            name.rpartition('/')[2].removesuffix('_classwise'): values
+            for name, values in (metrics or {}).items()
+            if isinstance(values, list) and len(values) == len(classes)
+        }
+        if lists and self.screen.per_class:
+            rows = [[name, *map(_number, row)] for name, *row in zip(classes, *lists.values(), strict=True)]
+            self.screen.say(side_by_side(['class', *lists], rows, 'per class', self.screen.console.width))
         if shown:
             saved = [key for hook in _checkpoint_hooks(runner) for key in getattr(hook, 'key_indicators', ())]
             self.screen.say(metric_table(title, shown, history, saved))
@@ -128,6 +136,10 @@ class ConsoleHook(Hook):
         if is_due:
             self.drawn = time.monotonic()
         return is_due
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f'{value:.2f}'
 
 
 def _checkpoint_hooks(runner: Runner) -> list[CheckpointHook]:

@@ -120,6 +120,18 @@ def class_table(text: str, title: str, width: int) -> RenderableType | None:
     if not lines or not lines[0].startswith('+-'):
         return None
     names, *rows = ([cell.strip() for cell in line.strip('|').split('|')] for line in lines if line.startswith('|'))
+    return side_by_side(names, rows, title, width)
+
+
+def side_by_side(names: Sequence[str], rows: Sequence[Sequence[str]], title: str, width: int) -> RenderableType:
+    """Make a table of rows with as many columns of the screen as it needs, if it is long in several parts.
+
+    Args:
+        names: what stands above the columns.
+        rows: the cells, the first of each row a name.
+        title: what stands above.
+        width: columns of the screen.
+    """
     wide = sum(max(len(row[i]) for row in [names, *rows]) + 3 for i in range(len(names)))
     count = max(1, min(width // wide, math.ceil(len(rows) / LONG)))
     size = math.ceil(len(rows) / count)
