@@ -197,6 +197,61 @@ def test_two_stage_detector_gives_neck_and_rpn_maps(model_of, tmp_path):
     assert all(close(a, b) for a, b in zip(outputs.values(), (*features, *classes, *boxes), strict=True))
 
 
+SMALL = {'type': 'VisionPermutator', 'arch': COARSE, **FAMILY['VisionPermutator'].options, 'num_classes': 3}
+DATA = {'type': 'CustomDataset', 'data_root': 'none', 'metainfo': {'classes': ['cat', 'dog', 'eel']}}
+
+
+def classifier_config(load=({'type': 'LoadImageFromFile'},), **preprocessor):
+    return Config(
+        {
+            'default_scope': 'mmpretrain',
+            'custom_imports': {'imports': ['mlp_dense.logits_head']},
+            'model': {
+                'type': 'ImageClassifier',
+                'data_preprocessor': {
+                    'type': 'ClsDataPreprocessor',
+                    'mean': [1, 2, 3],
+                    'std': [4, 5, 6],
+                    **preprocessor,
+                },
+                'backbone': SMALL,
+                'head': {'type': 'LogitsHead'},
+            },
+            'test_dataloader': {'dataset': {**DATA, 'pipeline': [*load, {'type': 'PackInputs'}]}},
+        }
+    )
+
+
+def test_classifier_gives_its_own_logits_at_any_batch_and_size(tmp_path):
+    import mlp_dense.logits_head  # noqa: F401  which registers the head
+
+    backbone = MODELS.build(dict(SMALL)).eval()
+    torch.save(backbone.state_dict(), tmp_path / 'bare.pth')  # as released
+    part = load_exportable(classifier_config(to_rgb=True), str(tmp_path / 'bare.pth'), backbone_only=False)
+    (tmp_path / 'net.onnx').write_bytes(data := export.to_onnx(export.trace(part, (64, 64), dynamic=True), part, 'any'))
+    check_standard(data)
+    for shape in ((1, 3, 32, 32), (3, 3, 128, 75)):
+        image = torch.randn(shape)
+        with torch.no_grad():
+            assert close(run(tmp_path / 'net.onnx', image)['logits'], backbone(image))
+    notes = properties(data)
+    assert json.loads(notes['classes']) == ['cat', 'dog', 'eel'] and json.loads(notes['outputs']) == ['logits']
+    assert json.loads(notes['mean']) == [1, 2, 3] and notes['channels'] == 'RGB'
+
+
+@pytest.mark.parametrize(
+    ('load', 'turns', 'expected'),
+    [(({'type': 'LoadImageFromFile'},), False, 'BGR'), ((), False, 'RGB'), ((), True, 'BGR')],
+)
+def test_the_channels_of_a_classifier_are_those_of_its_data(load, turns, expected, tmp_path):
+    import mlp_dense.logits_head  # noqa: F401
+
+    content = {'state_dict': MODELS.build(classifier_config().model.backbone).state_dict()}
+    torch.save(content | {'meta': {'dataset_meta': {'classes': ('x', 'y', 'z')}}}, tmp_path / 'weights.pth')
+    part = load_exportable(classifier_config(load, to_rgb=turns), str(tmp_path / 'weights.pth'), backbone_only=False)
+    assert part.notes['channels'] == expected and part.notes['classes'] == ['x', 'y', 'z']
+
+
 def test_every_fixed_size_gets_a_file_and_all_dynamic_ones_one():
     args = ['c.py', 'w.pth', '--out', 'd/net.onnx', '--size', '64x96', '96x64']
     several = {(64, 96): Path('d/net_64x96.onnx'), (96, 64): Path('d/net_96x64.onnx')}

@@ -65,6 +65,24 @@ def test_counts_of_whole_models_are_the_published_ones(name, size, published):
     assert stats.backbone.activations < stats.model.activations
 
 
+@pytest.mark.parametrize(
+    ('name', 'parameters', 'macs'),
+    [
+        # As published, in millions and 10^9: CycleMLP, arXiv:2107.10224v1, table 2; Vision Permutator, table 2.
+        ('classify_cyclemlp_b2_imagenet', 26.8, 3.9),
+        ('classify_vip_m7_imagenet', 55, 16.3),
+    ],
+)
+def test_counts_of_classifiers_are_the_published_ones(name, parameters, macs):
+    stats = stats_of(name)
+    assert stats.size == (224, 224)
+    assert stats.model.parameters / 1e6 == pytest.approx(parameters, rel=0.005)
+    assert stats.model.macs / 1e9 == pytest.approx(macs, abs=0.05)
+    assert stats.backbone == stats.model  # the head is the backbone's
+    family, arch = {'cyclemlp': 'CycleMLP', 'vip': 'VisionPermutator'}[name.split('_')[1]], name.split('_')[2]
+    assert stats == arch_stats(family, arch)
+
+
 def test_levels_of_a_config_and_of_an_arch():
     levels = stats_of('retinanet_vip_shapes').levels
     assert [(level.stride, level.height) for level in levels] == [(8, 20), (16, 10), (32, 5)]
@@ -201,6 +219,8 @@ def test_the_tool_writes_the_tables_anew(tool, capsys, monkeypatch, tmp_path):
     [
         (['configs/nowhere.py'], 'error: config configs/nowhere.py does not exist'),
         (['configs/upernet_cyclemlp_shapes.py', '--size', '3'], 'error: images of 3x3 pixels do not fit'),
+        (['configs/upernet_cyclemlp_shapes.py', '--size', '96x31'], 'error: images of 96x31 pixels do not fit'),
+        (['configs/classify_cyclemlp_shapes.py', '--size', '5'], 'error: images of 5x5 pixels do not fit'),
         (['configs/_base_/mlp_dense.py'], 'error: config configs/_base_/mlp_dense.py has no model'),
     ],
 )
