@@ -16,7 +16,16 @@ from PIL import Image
 
 from mlp_dense.engine import pictures
 from mlp_dense.engine.hooks import LabelMapsHook, PicturesHook, SideBySideHook, replace_visualization
-from mlp_dense.engine.pictures import draw_sample, fit_sample, pick_nearest, result_names
+from mlp_dense.engine.pictures import (
+    draw_sample,
+    fit_sample,
+    is_classified,
+    open_sample,
+    pick_nearest,
+    place_of_name,
+    result_names,
+)
+from mlp_dense.errors import UserError
 
 META = {'classes': ('back', 'zebra', 'зебра'), 'palette': [(0, 0, 0), (250, 0, 0), (0, 250, 0)]}
 
@@ -136,6 +145,87 @@ def test_the_hook_in_place_of_the_librarys(tested):
     assert added[0][1].shape[0] == 22
     PicturesHook().after_test_iter(runner, 0, outputs=samples)
     assert len(added) == 1
+
+
+class Arrays:
+    """A data set of images in memory, as CIFAR-10 is one: each is red at its left."""
+
+    metainfo = {'classes': ('cat', 'dog', 'зебра')}
+    data_prefix = {'root': '/data/cifar10'}
+
+    def __len__(self):
+        return 2
+
+    def get_data_info(self, index):
+        image = np.zeros((32, 32, 3), np.uint8)
+        image[:, :16, 0] = 255
+        return {'img': image, 'gt_label': index, 'sample_idx': index}
+
+
+def classified(dataset):
+    from mmpretrain.structures import DataSample
+
+    infos = map(dataset.get_data_info, range(len(dataset)))
+    keys = ('img_path', 'sample_idx')
+    samples = [
+        DataSample(metainfo={key: info[key] for key in keys if key in info}).set_gt_label(info['gt_label'])
+        for info in infos
+    ]
+    return [sample.set_pred_score(torch.tensor([0.2, 0.7, 0.1])).set_pred_label(1) for sample in samples]
+
+
+def test_images_of_a_classifier_that_are_no_files(tmp_path):
+    arrays = Arrays()
+    assert result_names([arrays]) == {0: '00000', 1: '00001'}
+    image, size = open_sample(arrays.get_data_info(1), arrays, lambda size: (64, 64))
+    assert size == (32, 32) and image.shape == (64, 64, 3)
+    assert image[5, 5].tolist() == [255, 0, 0] and image[5, 60].tolist() == [0, 0, 0]
+    runner = SimpleNamespace(
+        test_dataloader=SimpleNamespace(dataset=arrays), visualizer=SimpleNamespace(dataset_meta=arrays.metainfo)
+    )
+    samples = classified(arrays)
+    assert all(map(is_classified, samples)) and not is_classified(label_sample('a.png', np.zeros((2, 2))))
+    hook = SideBySideHook(str(tmp_path))
+    hook.before_test(runner)
+    hook.after_test_iter(runner, 0, outputs=samples)
+    drawn = [np.asarray(Image.open(tmp_path / f'0000{index}.png')) for index in (0, 1)]
+    for picture in drawn:
+        assert picture.shape[0] == 384 and picture.shape[1] > 500  # enlarged by a whole number, and the names beside it
+        assert picture[50, 50].tolist() == [255, 0, 0]
+    assert not np.array_equal(*drawn)  # the truth is another
+    runner.test_dataloader.dataset = SimpleNamespace(datasets=[arrays, Arrays()])
+    hook.before_test(runner)
+    with pytest.raises(UserError, match='has no path to name its file by'):
+        hook.after_test_iter(runner, 0, outputs=samples)
+
+
+def test_the_hook_in_place_of_mmpretrains_counts_images(tmp_path):
+    old = dict(type='VisualizationHook', enable=True, interval=3)
+    cfg = Config(dict(default_hooks=dict(visualization=old)))
+    replace_visualization(cfg)
+    assert cfg.default_hooks.visualization == dict(type='PicturesHook', draw=True, interval=3, by_image=True)
+    kept = Config(dict(default_hooks=dict(visualization=dict(old, out_dir='pictures'))))
+    replace_visualization(kept)
+    assert kept.default_hooks.visualization.type == 'VisualizationHook'
+    added = []
+    visualizer = SimpleNamespace(
+        dataset_meta=Arrays.metainfo, add_image=lambda name, picture, step: added.append((name, step))
+    )
+    loader = SimpleNamespace(dataset=Arrays())
+    runner = SimpleNamespace(val_dataloader=loader, test_dataloader=loader, visualizer=visualizer, iter=70)
+    hook = PicturesHook(draw=True, interval=3, by_image=True)
+    for _ in range(2):
+        hook.before_val_epoch(runner)
+        for batch in range(2):
+            hook.after_val_iter(runner, batch, outputs=classified(Arrays()))
+    assert added == [('val_0', 70), ('val_1', 70)] * 2  # the first and the fourth of each validation
+
+
+def test_a_name_stands_where_mmseg_puts_it():
+    generator = np.random.default_rng(0)
+    for share in (0.1, 0.5, 0.9):
+        mask = (generator.random((13, 17)) < share).astype(np.uint8)
+        assert np.array_equal(place_of_name(mask), SegLocalVisualizer._get_center_loc(None, mask))
 
 
 def test_names_outside_ascii_stand_in_a_legend(monkeypatch):
