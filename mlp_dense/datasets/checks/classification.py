@@ -160,7 +160,7 @@ def _suffix_findings(settings: ClassificationSettings) -> Iterator[Finding]:
     unused = [file for file in unused if not settings.dataset.is_valid_file(file)]
     for suffix, count in Counter(os.path.splitext(file)[1] for file in unused).items():
         first = min(file for file in unused if file.endswith(suffix))
-        message = f'{count} images end in {suffix} and are not used (first: {first}); {_remedy([suffix])}'
+        message = f'images that end in {suffix} are not used ({count}, first: {first}); {_remedy([suffix])}'
         yield Finding('warning', settings.images, message, 'mixed suffixes')
 
 

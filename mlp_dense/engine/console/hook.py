@@ -98,7 +98,7 @@ class ConsoleHook(Hook):
             if isinstance(values, list) and len(values) == len(classes)
         }
         if lists and self.screen.per_class:
-            rows = [[name, *map(_number, row)] for name, *row in zip(classes, *lists.values(), strict=True)]
+            rows = [[name, *(_number(part[index]) for part in lists.values())] for index, name in enumerate(classes)]
             self.screen.say(side_by_side(['class', *lists], rows, 'per class', self.screen.console.width))
         if shown:
             saved = [key for hook in _checkpoint_hooks(runner) for key in getattr(hook, 'key_indicators', ())]
