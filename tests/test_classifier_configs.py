@@ -78,7 +78,8 @@ def test_a_classifier_builds_and_is_evaluated_as_its_authors_do(name, monkeypatc
         resize, crop = step(cfg, 'ResizeEdge', split), step(cfg, 'CenterCrop', split)
         assert (resize.scale, crop.crop_size) == (math.floor(224 / paper.crop_pct.get(arch, 0.875)), 224)
         assert (resize.interpolation, resize.edge, resize.backend) == (paper.interpolation, 'short', 'pillow')
-        assert cfg[f'{split}_dataloader'].dataset.data_root == 'data/imagenet/'
+        dataset = cfg[f'{split}_dataloader'].dataset
+        assert (dataset.type, dataset.data_root, dataset.data_prefix) == ('ImageNet', 'data/imagenet/', 'val')
         assert cfg[f'{split}_evaluator'].topk == (1, 5)
     for key in ('mean', 'std'):
         assert cfg.model.data_preprocessor[key] == pytest.approx([255 * part for part in getattr(paper, key)], abs=0.1)
@@ -161,7 +162,7 @@ def test_an_image_reaches_the_model_as_by_timm(name, size, tmp_path: Path):
     (tmp_path / 'list.txt').write_text('image.png 7\n')
     paper, cfg = IMAGENET[name][0].paper, read(name)
     dataset = cfg.test_dataloader.dataset
-    dataset.update(data_root=str(tmp_path), data_prefix='', ann_file='list.txt', split='')
+    dataset.update(data_root=str(tmp_path), data_prefix='', ann_file='list.txt')
     sample = DATASETS.build(dataset)[0]
     preprocessor = MODELS.build({**cfg.model.data_preprocessor})
     ours = preprocessor({'inputs': [sample['inputs']], 'data_samples': [sample['data_samples']]})['inputs'][0]

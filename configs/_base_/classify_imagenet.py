@@ -2,8 +2,9 @@
 # (arXiv:2107.10224v1, section 4.1, and the defaults of the authors' script): AdamW 1e-3, weight decay 0.05 except for
 # norms and biases, 5 epochs of warm-up from 1e-6, cosine to 1e-5, RandAugment m9-mstd0.5-inc1, mixup 0.8 or cutmix 1.0,
 # erasing 0.25, smoothing 0.1, repeated augmentation, EMA of decay 0.99996 (which validation, tests and files use).
-# Evaluated: 224 of 256 pixels, bicubic. Folders per class in train/ and val/; or a list of 'PATH CLASS' lines:
-# --cfg-options train_dataloader.dataset.ann_file=meta/train.txt, where PATH is below train/.
+# Evaluated: 224 of 256 pixels, bicubic. train/ and val/ hold a folder per class; or, with
+# --cfg-options train_dataloader.dataset.ann_file=meta/train.txt, that file has a line 'PATH CLASS' for each image, and
+# PATH is below train/.
 _base_ = [
     './mlp_dense.py',
     *(
@@ -25,9 +26,16 @@ train_dataloader = dict(
     num_workers=8,
     persistent_workers=True,
     sampler=dict(type='RepeatAugSampler'),
-    dataset=dict(data_root=data_root),
+    dataset=dict(
+        _delete_=True, type='ImageNet', data_root=data_root, data_prefix='train', pipeline=_base_.train_pipeline
+    ),
 )
-val_dataloader = dict(batch_size=128, num_workers=8, persistent_workers=True, dataset=dict(data_root=data_root))
+val_dataloader = dict(
+    batch_size=128,
+    num_workers=8,
+    persistent_workers=True,
+    dataset=dict(_delete_=True, type='ImageNet', data_root=data_root, data_prefix='val', pipeline=_base_.test_pipeline),
+)
 test_dataloader = val_dataloader
 optim_wrapper = dict(
     type='OptimWrapper',

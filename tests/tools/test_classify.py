@@ -57,6 +57,7 @@ def small_config(family: Family, images: Path, folder: Path, still: bool = False
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
         loader.update(batch_size=4, num_workers=0, persistent_workers=False)
+        loader.dataset.ann_file = f'meta/{loader.dataset.data_prefix}.txt'  # labels below 1000 without as many folders
         for step in loader.dataset.pipeline:
             step.update(SMALLER.get(step.type, {}))
     if still:  # nothing random but the order of the images, which the seed gives
