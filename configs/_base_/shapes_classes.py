@@ -47,7 +47,7 @@ model = dict(
     backbone=dict(num_classes=10),
     head=dict(type='LogitsHead', loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
 )
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=15, val_interval=5)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=30, val_interval=10)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=32)
@@ -59,10 +59,10 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type='PolyLR', eta_min=0.0, power=0.9, by_epoch=True, begin=0, end=15, convert_to_iter_based=True),
+    dict(type='PolyLR', eta_min=0.0, power=0.9, by_epoch=True, begin=0, end=30, convert_to_iter_based=True),
 ]
 default_hooks = dict(
     logger=dict(interval=20),
-    checkpoint=dict(interval=5, max_keep_ckpts=1, save_best='accuracy/top1'),
+    checkpoint=dict(interval=10, max_keep_ckpts=1, save_best='accuracy/top1'),
 )
 visualizer = dict(vis_backends=_base_.curves)
