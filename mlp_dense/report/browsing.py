@@ -104,10 +104,7 @@ def _batch_augmentation(cfg: Config) -> Any:
     if cfg.get('default_scope') != 'mmpretrain' or not augments.get('augments'):
         return None
     kept = {name: settings[name] for name in ('type', 'num_classes') if name in settings}
-    parts = [cfg.model.get(name) or {} for name in ('backbone', 'head')]
-    count = next((part['num_classes'] for part in parts if part.get('num_classes')), None)
-    made = {'type': 'ClsDataPreprocessor', 'num_classes': count, **kept}
-    return MODELS.build({**made, 'batch_augments': augments, 'to_onehot': True})
+    return MODELS.build({'type': 'ClsDataPreprocessor', **kept, 'batch_augments': augments, 'to_onehot': True})
 
 
 def _image(inputs: Any, dataset: Any) -> tuple[np.ndarray, bool]:

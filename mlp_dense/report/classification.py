@@ -56,9 +56,7 @@ class ClassificationResults(Results):
             scores = [float(guess['score']) for entry in entries for guess in entry['predictions']]
         except (ValueError, TypeError, KeyError, AttributeError) as error:  # UnicodeDecodeError is a ValueError
             reason = f'{type(error).__name__}: {error}'
-            raise UserError(
-                f'{self.file} is no file of test.py --out for a classifier ({reason}); make it anew'
-            ) from error
+            raise UserError(f'{self.file} is not what test.py --out writes of a classifier ({reason})') from error
         expected = [(_last_part(key), truth) for key, truth in zip(self.keys, self.truth, strict=True)]
         if images != expected:
             place = next((k for k, pair in enumerate(zip(images, expected, strict=False)) if pair[0] != pair[1]), None)

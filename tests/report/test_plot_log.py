@@ -179,3 +179,12 @@ def test_weights_and_biases_is_never_left_out_silently(monkeypatch):
     monkeypatch.setattr(runner, 'find_spec', lambda name: None)
     with pytest.raises(UserError, match='pip install wandb'):
         fit_to_packages(cfg)
+
+
+def test_the_accuracy_of_a_classifier_is_drawn_in_percent_by_epoch(tmp_path):
+    rows = [training(5, 3.0, epoch=1), {'accuracy/top1': 25.0, 'accuracy/top5': 75.0, 'step': 1}]
+    figure = draw([read_run(session(tmp_path / '20260101_000000', rows).parent)])
+    axes = {axes.get_title(loc='left'): axes for axes in figure.axes}
+    for name, value in (('Top-1 accuracy, %', 25), ('Top-5 accuracy, %', 75)):
+        assert list(axes[name].lines[0].get_xydata()[0]) == [1, value]
+        assert axes[name].get_xlabel() == 'epoch'
