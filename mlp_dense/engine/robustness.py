@@ -26,6 +26,7 @@ from mlp_dense.engine.checks import innermost
 from mlp_dense.engine.console import RunConsole
 from mlp_dense.engine.console.tables import duration
 from mlp_dense.engine.hooks import PicturesHook
+from mlp_dense.errors import UserError
 
 Metrics = dict[str, float]
 """Metrics that are numbers, by name."""
@@ -88,6 +89,8 @@ class CorruptionLoop(TestLoop):
         self.file = Path(self.runner.work_dir, f'corruptions_{self.runner.timestamp}.json')
         began = time.monotonic()
         self.clean = self._test(None)
+        if not self.clean:
+            raise UserError('--corruptions: the metrics of test_evaluator give no number to compare')
         self._write()
         self._say_duration(time.monotonic() - began)
         shown = [name for name in self.clean if name.endswith(HEADLINES)] or list(self.clean)[:1]
