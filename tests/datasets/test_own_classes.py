@@ -130,6 +130,26 @@ def test_folders_that_are_no_classes_number_none_anew(tmp_path):
         assert note in printed
 
 
+def test_class_folders_beside_other_data_are_found(tmp_path):
+    root = tmp_path / 'data'
+    fill(root / 'classes/train', 'cat', 'dog')
+    fill(root / 'classes/val', 'cat', 'dog', count=2)
+    for folder in ('images/training', 'annotations/training', '.git/x'):
+        fill(root / folder, '', shades=('cat',))
+    cfg, printed = make(root)
+    assert check(cfg, 'cat', 'dog') == [6, 4, 4]
+    assert 'data/images is left out, beside classes' in printed and written(root) == ['own.py']
+
+
+def test_the_order_and_choice_of_classes_are_the_users(tmp_path):
+    root = tmp_path / 'data'
+    for split in ('train', 'val'):
+        fill(root / split, 'cat', 'dog', 'big owl')
+    assert check(make(root, classes='dog,big owl,cat')[0], 'dog', 'big owl', 'cat') == [9, 9, 9]
+    assert written(root) == ['own.py', 'own_train.txt', 'own_val.txt']
+    assert check(make(root, ignore=['cat'], out=tmp_path / 'two.py')[0], 'big owl', 'dog') == [6, 6, 6]
+
+
 @pytest.mark.parametrize(
     ('train', 'val', 'table'),
     [
@@ -172,6 +192,8 @@ def test_one_list_is_divided_and_numbers_without_names_are_named(tmp_path):
         ({'train': ('cat',)}, {}, "holds one class, 'cat'; a classifier needs two"),
         ({'': ('cat',)}, {}, "holds one class, 'cat'; a classifier needs two"),
         ({'train': ('cat', 'dog'), 'val': ('CAT', 'dog')}, {}, "val has the class 'CAT' and train has 'cat'"),
+        ({'train': ('caf\u00e9', 'dog'), 'val': ('cafe\u0301', 'dog')}, {}, 'give both one name'),
+        ({'train': ('cat', 'dog')}, {'val': 'val.txt'}, '--val val.txt: '),
         ({'train': ('cat', 'dog'), 'training': ('cat', 'dog')}, {}, 'are both of one split'),
         ({'': ('images', 'masks')}, {}, 'holds no folders of classes; looked for CLASS/x.jpg'),
         ({'': ('train', 'val')}, {}, 'holds no folders of classes; looked for CLASS/x.jpg'),

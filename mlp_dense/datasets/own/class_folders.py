@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from mlp_dense.datasets.checks.classification import NO_CLASS
+from mlp_dense.datasets.checks.class_folders import is_strange
 from mlp_dense.datasets.own.data import Samples
 from mlp_dense.datasets.own.files import SUFFIXES, read_folder, walk
 from mlp_dense.errors import UserError
@@ -32,8 +32,10 @@ def find_folders(data: Path, notes: list[str]) -> tuple[Path, dict[str, Path]]:
         unused = [path for path in inside if not any(folders[0].is_relative_to(path) for folders in splits.values())]
         notes += [f'{path} holds no folders of classes of a split and is left out' for path in unused]
         return data, {split: folders[0] for split, folders in splits.items()}
-    if len(inside) == 1 and _subfolders(inside[0]):
-        return find_folders(inside[0], notes)
+    others = [path for path in inside if not any(read_folder(path.name))] or inside
+    if len(others) == 1 and _subfolders(others[0]):
+        notes += [f'{path} is left out, beside {others[0].name}' for path in inside if path not in others]
+        return find_folders(others[0], notes)
     is_class = [not any(read_folder(folder.name)) for folder in inside]
     return data, {'': data} if any(is_class) else {}
 
@@ -47,9 +49,7 @@ def _images_below(folder: Path) -> Path:
 
 def _subfolders(folder: Path) -> list[Path]:
     """List the folders in a folder, without those that systems and archives make."""
-    return sorted(
-        path for path in folder.iterdir() if path.is_dir() and path.name[0] != '.' and path.name not in NO_CLASS
-    )
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_strange(path.name))
 
 
 def read_folders(root: Path, folder: Path, notes: list[str]) -> Samples:

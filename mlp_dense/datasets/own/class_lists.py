@@ -30,7 +30,7 @@ def find_lists(data: Path, val: str = '') -> dict[str, Path]:
         other = lists.setdefault(split_of_name(path.name) if data.is_dir() or path != data else 'train', path)
         if other != path:
             raise UserError(f'{other} and {path} are both lists of images; name one as DATA, and --val FILE')
-    return {**lists, 'val': Path(val)} if val else lists
+    return {**lists, 'val': Path(val)} if val and lists else lists
 
 
 def _is_list(path: Path) -> bool:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
 from mlp_dense.datasets.checks.copies import same_content
 from mlp_dense.datasets.checks.settings import class_folders
@@ -52,7 +53,7 @@ def inspect_classes(request: Request) -> OwnData:
         if not any(name == label for samples in splits.values() for _, label in samples):
             raise UserError(f'--ignore {name}: no class is called so')
         splits = {split: [item for item in samples if item[1] != name] for split, samples in splits.items()}
-    splits, split_note = _divide({split: samples for split, samples in splits.items() if samples}, request.seed)
+    splits, split_note = _divide(request.data, splits, request.seed)
     names = _name_classes(request.data, splits, layout.names, notes)
     counts = {split: Counter(name for _, name in samples) for split, samples in splits.items()}
     for split, count in counts.items():
@@ -82,6 +83,8 @@ def _find_layout(request: Request) -> Layout:
     classes = {name for samples in splits.values() for _, name in samples}
     lists = find_lists(data, request.val) if len(classes) < 2 else {}
     if folders and not lists:
+        if request.val:
+            raise UserError(f'--val {request.val}: {data} holds class folders; name the list for training as DATA')
         table = read_table(root, request.classes)[0] if request.classes else []
         return Layout(root, splits, folders, notes, [entry.name for entry in table])
     if not lists:
@@ -96,8 +99,9 @@ def _find_layout(request: Request) -> Layout:
     return Layout(root, named, {}, notes, names)
 
 
-def _divide(splits: Mapping[str, Samples], seed: int) -> tuple[dict[str, Samples], str]:
+def _divide(data: Path, splits: Mapping[str, Samples], seed: int) -> tuple[dict[str, Samples], str]:
     """Give training and validation data; where there are no validation data, one image in five of each class."""
+    splits = {split: samples for split, samples in splits.items() if samples}
     if 'val' in splits and {'train', ''} & {*splits}:
         return divide(splits, seed)
     source = next((split for split in ('train', '', 'val', 'test') if split in splits), '')
@@ -110,7 +114,7 @@ def _divide(splits: Mapping[str, Samples], seed: int) -> tuple[dict[str, Samples
         for split, samples in divided.items():
             parts[split] += samples
     if not parts['val']:
-        raise UserError('no class has two images; training and validation need at least one each')
+        raise UserError(f'{data}: no class has two images; training and validation need at least one each')
     total = len(parts['train']) + len(parts['val'])
     note = f'the data have no validation split: {len(parts["val"])} of {total} images, drawn with seed {seed}, validate'
     return {**parts, **({'test': splits['test']} if 'test' in splits and source != 'test' else {})}, note
@@ -126,17 +130,22 @@ def _name_classes(data: Path, splits: dict[str, Samples], order: Sequence[str], 
         )
     if len(names) < 2:
         raise UserError(f'{data} holds one class, {names[0]!r}; a classifier needs two')
-    spelled = {name.casefold(): name for name in names}
+    spelled = {_spelling(name): name for name in names}
     for split, samples in splits.items():
         further = Counter(name for _, name in samples if name not in names)
         for name in further:
-            if other := spelled.get(name.casefold()):
+            if other := spelled.get(_spelling(name)):
                 raise UserError(f'{data}: {split} has the class {name!r} and train has {other!r}; give both one name')
         if further:
             splits[split] = [item for item in samples if item[1] in names]
             first = ', '.join([*further][:5])
             notes.append(f'{split}: {further.total()} images are of classes without training images: {first}; left out')
     return names
+
+
+def _spelling(name: str) -> str:
+    """Return what is left of a name without capitals, spaces at the ends, and the two ways to store accents."""
+    return normalize('NFKC', name).casefold().strip()
 
 
 def _copies(root: Path, splits: Mapping[str, Samples]) -> Iterator[str]:

@@ -19,31 +19,25 @@ $body
 ${start}model = dict(
 ${model})
 
-${loaders}val_evaluator = dict(
-    _delete_=True,
-    $metric,
-)
-test_evaluator = $test_evaluator
-
+${loaders}${evaluators}
 ${more}# $rule.
 # The rate rises for 1/20 of the iterations, then falls to 0.
 $unit, warmup = $length, $warmup
-train_cfg = dict(max_$limit=$unit, val_interval=$interval)
+train_cfg = dict($limit=$unit, val_interval=$interval)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup),
     dict(type='PolyLR', eta_min=0.0, power=0.9, $decay),
 ]
-default_hooks = dict(checkpoint=dict(interval=$interval, max_keep_ckpts=1, save_best=$best))
+default_hooks = dict(checkpoint=dict(interval=$interval, max_keep_ckpts=1, save_best='$best'))
 """)
 
 LOADER = Template("""\
 ${split}_dataloader = dict(
-    _delete_=True,
     batch_size=$batch,
     num_workers=2,
     persistent_workers=True,
-    sampler=$sampler,
-    dataset=dict(
+${sampler}    dataset=dict(
+        _delete_=True,
         $place,
         pipeline=${kind}_pipeline,
         test_mode=$is_test,
@@ -122,40 +116,26 @@ test_pipeline = [
 """)
 
 
+HERE = "here = '{{ fileDirname }}'  # the folder of this file; the files beside it may move with it\n"
+SAMPLER = "    sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True),\n"
+BY_ITERATION = 'by_epoch=False, begin=warmup, end=iterations'
+BY_EPOCH = 'by_epoch=True, begin=0, end=epochs, convert_to_iter_based=True'
+
+
 class Task(NamedTuple):
-    """What sets the config of a task apart: method, the parts of base names, preprocessor, metric, best value."""
+    """What a task is called in texts and file names, its preprocessor, and the metric of the best checkpoint."""
 
     title: str
     method: str
     data: str
     body: Template
     preprocessor: str
-    metric: str
     best: str
 
 
-COCO = "type='CocoMetric', ann_file={val_file}, metric="
 TASKS = {
-    'seg': Task(
-        'UperNet',
-        'upernet',
-        'ade20k',
-        SEGMENTATION,
-        'SegDataPreProcessor',
-        "type='IoUMetric', iou_metrics=['mIoU']",
-        'mIoU',
-    ),
-    'det': Task('RetinaNet', 'retinanet', 'coco', DETECTION, 'DetDataPreprocessor', f"{COCO}['bbox']", 'coco/bbox_mAP'),
-    'instance': Task(
-        'Mask R-CNN', 'mask_rcnn', 'coco', DETECTION, 'DetDataPreprocessor', f"{COCO}['bbox', 'segm']", 'coco/segm_mAP'
-    ),
-    'cls': Task(
-        'A classifier',
-        'classify',
-        'imagenet',
-        CLASSIFICATION,
-        'ClsDataPreprocessor',
-        "type='Accuracy', topk={topk}",
-        'accuracy/top1',
-    ),
+    'seg': Task('UperNet', 'upernet', 'ade20k', SEGMENTATION, 'SegDataPreProcessor', 'mIoU'),
+    'det': Task('RetinaNet', 'retinanet', 'coco', DETECTION, 'DetDataPreprocessor', 'coco/bbox_mAP'),
+    'instance': Task('Mask R-CNN', 'mask_rcnn', 'coco', DETECTION, 'DetDataPreprocessor', 'coco/segm_mAP'),
+    'cls': Task('A classifier', 'classify', 'imagenet', CLASSIFICATION, 'ClsDataPreprocessor', 'accuracy/top1'),
 }

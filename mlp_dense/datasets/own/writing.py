@@ -13,9 +13,11 @@ from mlp_dense.datasets.own.data import OwnData, Request
 from mlp_dense.datasets.own.models import SMALL, Model, name_base
 from mlp_dense.datasets.own.outputs import Code, call
 from mlp_dense.datasets.own.schedule import Plan
-from mlp_dense.datasets.own.templates import CONFIG, LOADER, TASKS
+from mlp_dense.datasets.own.templates import BY_EPOCH, BY_ITERATION, CONFIG, HERE, LOADER, SAMPLER, TASKS
 
 NUM_CLASSES = Code('num_classes')
+Places = Mapping[str, Mapping[str, Any]]
+"""The arguments of the dataset of each split."""
 
 
 @dataclass(frozen=True)
@@ -33,112 +35,91 @@ class Choice:
         """Whether the model is the small one with light heads."""
         return self.request.arch == SMALL
 
-    @property
-    def has_small_anchors(self) -> bool:
-        """Whether a detector's anchors are halved, since its images are small for a model of the published size."""
-        return self.request.task != 'seg' and not self.is_light and self.plan.short <= 400
 
-
-def write_config(choice: Choice, data: OwnData, places: Mapping[str, Mapping[str, Any]]) -> str:
+def write_config(choice: Choice, data: OwnData, places: Places) -> str:
     """Write the config of a data set whose splits are at ``places``, the arguments of their datasets."""
-    request, plan, bands = choice.request, choice.plan, choice.bands
+    request, bands = choice.request, choice.bands
     task, is_seg = TASKS[request.task], request.task == 'seg'
+    parts = {'seg': _segmentor, 'cls': _classifier}.get(request.task, _detector)(choice, data)
     backbone, start = _start(choice)
-    files = {
-        split: Code(f'{"" if isinstance(place["ann_file"], Code) else "data_root + "}{place["ann_file"]!r}')
-        for split, place in places.items()
-        if 'ann_file' in place
-    }
+    model = {'data_preprocessor': _preprocessor(choice), 'backbone': backbone, **parts['heads']}
     loaders = _loaders(choice, places)
-    model = {'data_preprocessor': _preprocessor(choice), 'backbone': backbone, **_heads(choice, data)}
-    has_test_file = 'test' in files and not is_seg
+    palette = {'palette': Code('palette')} if data.palette else {}
+    drawn = {'rgb_bands': bands.drawn} if bands else {}
     return CONFIG.substitute(
-        vars(plan),
+        vars(choice.plan),
         title=task.title,
         data_root=data.root,
         counts=f'{len(data.images["train"])} images train, {len(data.images["val"])} validate',
         base=name_base(choice.model.base, request.out),
-        here="here = '{{ fileDirname }}'  # the folder of this file; the files beside it may move with it\n"
-        * ('=here + ' in loaders),
+        here=HERE * ('=here + ' in loaders),
         root=repr(f'{data.root.as_posix().rstrip("/")}/'),
-        classes=pformat(tuple(data.names), width=100),
-        palette=f'palette = {pformat(data.palette, width=100)}\n' if data.palette else '',
-        metainfo=call(**_metainfo(choice, data)),
+        classes=pformat(tuple(data.names), width=110, compact=True),
+        palette=f'palette = {pformat(data.palette, width=110, compact=True)}\n' * bool(palette),
+        metainfo=call(classes=Code('classes'), **palette, **drawn),
         load=call(type='LoadImageFromFile', **({'imdecode_backend': 'tifffile', 'to_float32': True} if bands else {})),
-        body=task.body.substitute(_body(choice, data)),
+        body=task.body.substitute({**vars(choice.plan), **parts['body']}),
         start=start,
         model=''.join(f'    {name}={value},\n' for name, value in model.items() if value),
         loaders=loaders,
-        metric=task.metric.format(val_file=files.get('val'), topk=_topk(data)),
-        test_evaluator=f'dict(val_evaluator, ann_file={files["test"]})' if has_test_file else 'dict(val_evaluator)',
-        more=_learning(choice),
+        evaluators=_evaluators(choice, data, places),
+        more=parts.get('more', ''),
         unit='iterations' if is_seg else 'epochs',
-        limit='iters' if is_seg else 'epochs',
-        decay='by_epoch=False, begin=warmup, end=iterations'
-        if is_seg
-        else 'by_epoch=True, begin=0, end=epochs, convert_to_iter_based=True',
-        best=repr(task.best),
+        limit='max_iters' if is_seg else 'max_epochs',
+        decay=BY_ITERATION if is_seg else BY_EPOCH,
+        best=task.best,
     )
 
 
-def _body(choice: Choice, data: OwnData) -> dict[str, Any]:
-    """Return what the pipelines of a task depend on."""
-    is_light = choice.is_light
-    strong = {'seg': '(0.5, 2.0)', 'cls': '(0.25, 1.0)'}.get(choice.request.task, '(0.8, 1.0)')
-    weak = '(0.5, 1.0)' if choice.request.task == 'cls' else '(0.85, 1.2)'
-    return {
-        **vars(choice.plan),
+def _segmentor(choice: Choice, data: OwnData) -> dict[str, Any]:
+    """Return what sets the config of a segmentor apart."""
+    channels = choice.model.in_channels
+    inputs: list[dict[str, Any]] = [{'in_channels': c} for c in (channels, channels[2])] if channels else [{}, {}]
+    heads = [call(**values, num_classes=NUM_CLASSES) for values in inputs]
+    body = {
         'zero': data.reduce_zero_label,
         'why': '0 is not labelled and 1' if data.reduce_zero_label else '0 is',
-        'ratio': weak if is_light else strong,
-        'short': choice.model.img_size or choice.plan.short,
-        'resize': '' if is_light or choice.bands else ", backend='pillow', interpolation='bicubic'",
-        'distort': '' if is_light or choice.bands else "    dict(type='PhotoMetricDistortion'),\n",
-        'anchors': '  # and anchors are of half the sizes that 800 pixels have' * choice.has_small_anchors,
-        'annotations': call(
-            type='LoadAnnotations', with_bbox=True, **({'with_mask': True} if choice.request.task == 'instance' else {})
-        ),
+        'ratio': '(0.85, 1.2)' if choice.is_light else '(0.5, 2.0)',
+        'distort': '' if choice.is_light or choice.bands else "    dict(type='PhotoMetricDistortion'),\n",
     }
+    return {'body': body, 'heads': {'decode_head': heads[0], 'auxiliary_head': heads[1]}}
 
 
-def _metainfo(choice: Choice, data: OwnData) -> dict[str, Any]:
-    """Return what the data sets know of their classes."""
-    palette = {'palette': Code('palette')} if data.palette else {}
-    return {'classes': Code('classes'), **palette, **({'rgb_bands': choice.bands.drawn} if choice.bands else {})}
+def _detector(choice: Choice, data: OwnData) -> dict[str, Any]:
+    """Return what sets the config of a detector apart."""
+    channels, masks = choice.model.in_channels, choice.request.task == 'instance'
+    small = not choice.is_light and choice.plan.short <= 400
+    body = {
+        'anchors': '  # and anchors are of half the sizes that 800 pixels have' * small,
+        'annotations': call(type='LoadAnnotations', with_bbox=True, **({'with_mask': True} if masks else {})),
+        'ratio': '(0.85, 1.2)' if choice.is_light else '(0.8, 1.0)',
+    }
+    heads = {'neck': call(in_channels=channels)} if channels else {}
+    if masks:
+        number = call(num_classes=NUM_CLASSES)
+        heads |= {'rpn_head': call(anchor_generator=call(scales=[4]))} if small else {}
+        heads['roi_head'] = call(bbox_head=number, mask_head=number)
+    else:
+        anchors = {'anchor_generator': call(octave_base_scale=2)} if small else {}
+        heads['bbox_head'] = call(num_classes=NUM_CLASSES, **anchors)
+    return {'body': body, 'heads': heads}
+
+
+def _classifier(choice: Choice, data: OwnData) -> dict[str, Any]:
+    """Return what sets the config of a classifier apart: no mixing of images, and a rate for small batches."""
+    body = {
+        'short': choice.model.img_size or choice.plan.short,
+        'ratio': '(0.5, 1.0)' if choice.is_light else '(0.25, 1.0)',
+        'resize': '' if choice.is_light or choice.bands else ", backend='pillow', interpolation='bicubic'",
+    }
+    rate = f'optim_wrapper = dict(optimizer=dict(lr={"1e-4" if choice.request.weights else "5e-4"}))'
+    more = '' if choice.is_light else f'{rate}  # for batches of {choice.plan.batch}\ncustom_hooks = []\n\n'
+    return {'body': body, 'heads': {'head': call(topk=_topk(data)), 'train_cfg': Code('None')}, 'more': more}
 
 
 def _topk(data: OwnData) -> tuple[int, ...]:
     """Return the k of the top-k accuracies that say something of so many classes."""
     return (1, 5) if len(data.names) > 5 else (1,)
-
-
-def _learning(choice: Choice) -> str:
-    """Write the rate of a classifier, whose base has one for ImageNet in batches of 1024, and averages the weights."""
-    if choice.request.task != 'cls' or choice.is_light:
-        return ''
-    rate = '1e-4' if choice.request.weights else '5e-4'
-    rate = f'optim_wrapper = dict(optimizer=dict(lr={rate}))  # for batches of {choice.plan.batch}'
-    return f'{rate}\ncustom_hooks = []\n\n'
-
-
-def _heads(choice: Choice, data: OwnData) -> dict[str, Code]:
-    """Return the parts of a model behind its backbone."""
-    channels, small = choice.model.in_channels, choice.has_small_anchors
-    if choice.request.task == 'cls':
-        return {'head': call(topk=_topk(data)), 'train_cfg': Code('None')}
-    if choice.request.task == 'seg':
-        inputs: list[dict[str, Any]] = (
-            [{'in_channels': channels}, {'in_channels': channels[2]}] if channels else [{}, {}]
-        )
-        heads = [call(**values, num_classes=NUM_CLASSES) for values in inputs]
-        return {'decode_head': heads[0], 'auxiliary_head': heads[1]}
-    neck = {'neck': call(in_channels=channels)} if channels else {}
-    if choice.request.task == 'det':
-        anchors = {'anchor_generator': call(octave_base_scale=2)} if small else {}
-        return {**neck, 'bbox_head': call(num_classes=NUM_CLASSES, **anchors)}
-    rpn = {'rpn_head': call(anchor_generator=call(scales=[4]))} if small else {}
-    number = call(num_classes=NUM_CLASSES)
-    return {**neck, **rpn, 'roi_head': call(bbox_head=number, mask_head=number)}
 
 
 def _start(choice: Choice) -> tuple[Code, str]:
@@ -160,8 +141,7 @@ def _start(choice: Choice) -> tuple[Code, str]:
 def _preprocessor(choice: Choice) -> Code | None:
     """Write the changes of the data preprocessor; None for none."""
     task, bands = choice.request.task, choice.bands
-    values: dict[str, Any] = {'size': Code('(crop, crop)')} if task == 'seg' else {}
-    values |= {'num_classes': NUM_CLASSES} if task == 'cls' else {}
+    values: dict[str, Any] = {'seg': {'size': Code('(crop, crop)')}, 'cls': {'num_classes': NUM_CLASSES}}.get(task, {})
     if bands:
         order = 'to_rgb' if task == 'cls' else 'bgr_to_rgb'
         values |= {'type': 'BandsPreProcessor', 'base': TASKS[task].preprocessor, order: False}
@@ -172,28 +152,34 @@ def _preprocessor(choice: Choice) -> Code | None:
     return call(**values) if values else None
 
 
-def _loaders(choice: Choice, places: Mapping[str, Mapping[str, Any]]) -> str:
+def _loaders(choice: Choice, places: Places) -> str:
     """Write the three dataloaders; the validation data are those of the test where there are no others."""
     task, texts = choice.request.task, []
-    is_seg, is_cls = task == 'seg', task == 'cls'
     for split, place in places.items():
-        is_test = split != 'train'
-        batch = 1 if is_test else choice.plan.batch
-        sampler = call(type='InfiniteSampler' if is_seg and not is_test else 'DefaultSampler', shuffle=not is_test)
-        if is_cls:
-            batch = choice.plan.batch
-        elif not (is_seg or is_test):
+        is_train = split == 'train'
+        if is_train and task in ('det', 'instance'):
             place = {**place, 'filter_cfg': call(filter_empty_gt=True, min_size=1)}
-            if not choice.is_light:
-                sampler = Code(f"{sampler},\n    batch_sampler=dict(type='AspectRatioBatchSampler')")
         texts.append(
             LOADER.substitute(
                 split=split,
-                batch=batch,
-                sampler=sampler,
+                batch=choice.plan.batch if is_train or task == 'cls' else 1,
+                sampler=SAMPLER * (is_train and task == 'cls'),
                 place=',\n        '.join(f'{name}={value!r}' for name, value in place.items()),
-                kind='test' if is_test else 'train',
-                is_test=is_test,
+                kind='train' if is_train else 'test',
+                is_test=not is_train,
             )
         )
     return ''.join(texts) + 'test_dataloader = dict(val_dataloader)\n' * ('test' not in places)
+
+
+def _evaluators(choice: Choice, data: OwnData, places: Places) -> str:
+    """Write what the metrics of the base do not know of the data."""
+    if choice.request.task == 'seg':
+        return ''
+    lines = []
+    for split in ('val', 'test'):
+        file = places.get(split, places['val']).get('ann_file')
+        path = Code(f'{"" if isinstance(file, Code) else "data_root + "}{file!r}')
+        values = call(topk=_topk(data)) if choice.request.task == 'cls' else call(ann_file=path)
+        lines.append(f'{split}_evaluator = {values}\n')
+    return ''.join(lines)
