@@ -82,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.progress import Progress
 
     from mlp_dense.engine.checks.files import check_files
+    from mlp_dense.engine.checks.labels import check_zero_label
     from mlp_dense.engine.config import load_config
     from mlp_dense.errors import UserError
 
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
     splits = [split for split in SPLITS if cfg.get(f'{split}_dataloader') and args.split in (None, split)]
     if not splits:
         raise UserError(f'the config has no {args.split or "train"}_dataloader; choose another --split or config')
+    check_zero_label(cfg)
     for split in splits:
         check_files(cfg, split)
     totals: Counter[str] = Counter()

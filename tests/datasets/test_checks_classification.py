@@ -92,3 +92,11 @@ def test_classes_that_are_rare_or_absent(root):
     assert '1 of 3 classes never occur: cat' in message
     (root / 'list.txt').write_text('\ufeffant/1.JPG 0\n', encoding='utf-8')
     assert 'begins with a byte order mark' in check(root, ann_file='list.txt')[0][1]
+
+
+def test_splits_of_other_classes(root):
+    (root / 'val/cat').rename(root / 'val/dog')
+    sets = {s: [dict(type='CustomDataset', data_root=str(root), data_prefix=s)] for s in ('train', 'val')}
+    (finding,) = check_splits(sets)
+    assert (finding.level, finding.file) == ('error', f'{root}/val')
+    assert finding.message.startswith(f'has dog and lacks cat, unlike {root}/train, so the numbers of')

@@ -79,8 +79,8 @@ def add(root, place):
 @pytest.mark.parametrize(
     ('change', 'expected'),
     [
-        (lambda root: remove(root, 'classes/val/kite'), 'classes/val lacks kite, unlike '),
-        (lambda root: add(root, 'classes/val/cat/1.png'), 'classes/val has cat, unlike '),
+        (lambda root: remove(root, 'classes/val/kite'), 'classes/val: lacks kite, unlike '),
+        (lambda root: add(root, 'classes/val/cat/1.png'), 'classes/val: has cat, unlike '),
         (lambda root: shutil.move(root / 'classes/val/kite', root / 'classes/val/dragon'), 'has dragon and lacks kite'),
         (lambda root: add(root, 'classes/train/.ipynb_checkpoints/1.png'), '.ipynb_checkpoints: is no class, but'),
         (lambda root: [(root / f'classes/{s}/__MACOSX').mkdir() for s in ('train', 'val')], '__MACOSX: is no class'),
@@ -114,10 +114,10 @@ def test_what_is_questionable_is_a_warning(config, root, monkeypatch):
 
 def test_folders_against_the_classes_of_the_config(config):
     turned = dict(classes=NAMES[::-1])
-    assert 'has the classes of the folders of ' in line(config(dataset={'metainfo': turned}))
+    assert 'numbered by name, but the classes of the config are in another order' in line(config(dataset={'metainfo': turned}))
     some = dict(classes=[*NAMES, 'cat'])
-    assert 'holds 10 class folders (without cat), but train_dataloader' in line(config(dataset={'metainfo': some}))
-    assert 'holds 10 class folders, but train_dataloader.dataset (ImageNet) has 1000 classes' in line(
+    assert 'holds 10 class folders (without cat), but its CustomDataset has 11' in line(config(dataset={'metainfo': some}))
+    assert 'holds 10 class folders, but its ImageNet has 1000 classes' in line(
         config(dataset={'metainfo': None, 'type': 'ImageNet'})
     )
     assert 'refuses its settings: The split must be one of' in line(

@@ -34,7 +34,7 @@ def check(method, root, *args):
     return run_tool('check_data', small_config(method), *args, '--cfg-options', f'data_root={root}')
 
 
-@pytest.mark.parametrize('method', ['semfpn', 'mask_rcnn'])
+@pytest.mark.parametrize('method', ['semfpn', 'mask_rcnn', 'classify'])
 def test_data_without_fault(method, root):
     done = check(method, root)
     assert done.code == 0, done.tail
@@ -122,3 +122,13 @@ def test_boxes_alone_without_derivable_fields_train_and_are_judged(root, tmp_pat
     assert all(
         what in text for _, text in derived for what in ('area (', 'iscrowd (', 'annotation id (1)', 'width and')
     )
+
+
+def test_what_splits_and_steps_disagree_about(root):
+    (root / 'classes/val/kite').rename(root / 'classes/val/cat')
+    done = check('classify', root)
+    assert done.code == 1, done.tail
+    assert f'{root}/classes/val: 1 error' in done.output
+    assert f'has cat and lacks kite, unlike {root}/classes/train' in done.output
+    differs = ['--cfg-options', 'train_dataloader.dataset.reduce_zero_label=False']
+    assert 'reduce_zero_label' in check('semfpn', root, *differs).error

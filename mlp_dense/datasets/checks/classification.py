@@ -13,6 +13,7 @@ from xml.etree.ElementTree import ParseError
 from mmengine.fileio import list_dir_or_file
 
 from mlp_dense.datasets.checks.archives import archive_findings
+from mlp_dense.datasets.checks.class_folders import class_findings, is_strange
 from mlp_dense.datasets.checks.copies import same_content
 from mlp_dense.datasets.checks.findings import Finding, absent_classes
 from mlp_dense.datasets.checks.images import is_known, picture_findings, read_picture
@@ -32,8 +33,6 @@ PEEK = 64
 """How many files of each class folder the fast form knows of."""
 UNEQUAL = 50
 """How many times as many images as the smallest class the largest may have without a word."""
-NO_CLASS = ('__MACOSX', 'lost+found', '@eaDir', '$RECYCLE.BIN')
-"""Folders, beside hidden ones, that systems and archives make."""
 
 
 def check_classification(
@@ -105,16 +104,9 @@ def _usable(settings: ClassificationSettings, folder: str) -> Iterator[str]:
 
 def _folder_findings(settings: ClassificationSettings, split: str, thorough: bool) -> Iterator[Finding]:
     """Yield what is wrong with the folders of the classes, and with what lies beside them."""
-    folders = settings.folders or ()
-    if not folders:
-        remedy = 'make a folder for each class, or set ann_file to a list of images and class numbers'
-        yield Finding('error', settings.images, f'holds no folder of a class; {remedy}', 'no class folders')
-        return
-    strange = list(strange_folders(settings))
-    yield from strange
-    for name in folders:
-        is_strange = os.path.join(settings.images, name) in [finding.file for finding in strange]
-        if not is_strange and next(_usable(settings, name), None) is None:
+    yield from class_findings(settings)
+    for name in settings.folders or ():
+        if not is_strange(name) and next(_usable(settings, name), None) is None:
             yield _empty_folder(settings, name, split)
     loose = [entry.name for entry in os.scandir(settings.images) if entry.is_file() and is_known(entry.name)]
     loose = sorted(name for name in loose if not name.startswith('.'))
@@ -123,14 +115,6 @@ def _folder_findings(settings: ClassificationSettings, split: str, thorough: boo
         yield Finding('warning', settings.images, message, 'images outside of class folders')
     if thorough:
         yield from _suffix_findings(settings)
-
-
-def strange_folders(settings: ClassificationSettings) -> Iterator[Finding]:
-    """Yield a finding for each folder among those of the classes that a system or an archive has left there."""
-    for name in settings.folders or ():
-        if name.startswith('.') or name in NO_CLASS:
-            message = 'is no class, but mmpretrain would count it as one and number the classes anew; remove the folder'
-            yield Finding('error', os.path.join(settings.images, name), message, 'folders that are no class')
 
 
 def _empty_folder(settings: ClassificationSettings, name: str, split: str) -> Finding:

@@ -1,4 +1,4 @@
-"""Images that two splits of a data set share."""
+"""What splits of a data set share and should not, and what they do not share and should."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mlp_dense.datasets.checks.class_folders import different_folders
 from mlp_dense.datasets.checks.classification import read_samples
 from mlp_dense.datasets.checks.coco import read_coco
 from mlp_dense.datasets.checks.copies import same_content
@@ -18,10 +19,14 @@ from mlp_dense.errors import UserError
 def check_splits(datasets: Mapping[str, Sequence[Mapping[str, Any]]], scope: str | None = None) -> Iterator[Finding]:
     """Yield a warning for each training image that is also in another split, by its content.
 
+    Splits with other class folders than the first, in data sets of mmpretrain, are errors.
+
     Args:
         datasets: the dataset configs, without wrappers, of each split.
         scope: the config's ``default_scope``.
     """
+    parts = [read_settings(dataset, scope) for split in datasets.values() for dataset in split]
+    yield from different_folders(part for part in parts if isinstance(part, ClassificationSettings))
     training = {path for dataset in datasets.get('train', ()) for path in list_images(dataset, scope)}
     for split in ('val', 'test'):
         others = {path for dataset in datasets.get(split, ()) for path in list_images(dataset, scope)}

@@ -92,7 +92,7 @@ class ConsoleHook(Hook):
             for name, value in (metrics or {}).items()
             if isinstance(value, Real) and name.rpartition('/')[2] not in single
         }
-        lists = {
+        lists: dict[str, Any] = {
             name.rpartition('/')[2].removesuffix('_classwise'): values
             for name, values in (metrics or {}).items()
             if isinstance(values, list) and len(values) == len(classes)
