@@ -62,7 +62,7 @@ def predict(cfg, scores=None, metrics=()):
     file = f'{cfg.test_dataloader.dataset.data_root}/found.json'
     evaluator = Evaluator([ClassPredictions(out_file=file), *metrics])
     evaluator.dataset_meta = {'classes': CLASSES}
-    for name, label, row in zip(SCORES, TRUTH, scores or SCORES.values(), strict=True):
+    for name, label, row in zip(SCORES, TRUTH, SCORES.values() if scores is None else scores, strict=True):
         sample = DataSample(metainfo={'img_path': f'/elsewhere/{name}.png'}).set_gt_label(label)
         evaluator.process([sample.set_pred_score(torch.tensor(row))])
     return evaluator.evaluate(len(SCORES)), file
@@ -91,15 +91,26 @@ def test_figures_by_hand(cfg):
     assert first[0].percent == pytest.approx(90)
 
 
-def test_figures_are_those_of_the_test_where_scores_are_equal_or_nothing(cfg):
+def test_figures_are_those_of_the_test_where_scores_are_equal_or_nothing(cfg, tmp_path):
     from mmpretrain.evaluation import Accuracy
 
-    tied = [(1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.25, 0.25, 0.5), (1 / 3, 1 / 3, 1 / 3), (0.5, 0.0, 0.5)]
-    for thrs in (0.0, None, 0.3):
-        cfg.test_evaluator = dict(type='Accuracy', topk=(1, 2), thrs=thrs)
-        results, expected = judged(cfg, scores=tied, metrics=[Accuracy(topk=(1, 2), thrs=thrs)])
-        assert results.metrics['Top-1'] == expected['accuracy/top1']
-        assert results.metrics['Top-2'] == expected['accuracy/top2']
+    (tmp_path / 'list.txt').write_text(''.join(f'{n}.png {k}\n' for n, k in zip(SCORES, TRUTH, strict=True)))
+    cfg.test_dataloader.dataset.update(ann_file='list.txt', classes=[*CLASSES, *'defgh'])
+    tied = [
+        [0.125] * 8,
+        [1.0] + [0.0] * 7,
+        [0.25] * 4 + [0.0] * 4,
+        [0.2] * 5 + [0.0] * 3,
+        [0.5] + [0.1] * 5 + [0.0] * 2,
+    ]
+    tied = np.array([np.roll(row, shift) for row, shift in zip(tied, (0, 0, 1, 6, 3), strict=True)], np.float32)
+    for thrs in (0.0, None, 0.15):
+        for shift in range(8):
+            accuracy = dict(topk=(1, 2, 5), thrs=thrs)
+            cfg.test_evaluator = dict(type='Accuracy', **accuracy)
+            results, expected = judged(cfg, scores=np.roll(tied, shift, 1), metrics=[Accuracy(**accuracy)])
+            for k in (1, 2, 5):
+                assert results.metrics[f'Top-{k}'] == expected[f'accuracy/top{k}']
 
 
 def test_the_page_of_a_classifier(cfg):
