@@ -1,16 +1,23 @@
-"""Test-time augmentation of a segmentor of one channel compares the mean of its probabilities with the threshold."""
+"""Test-time augmentation: of a segmentor of one channel the mean of the probabilities is compared with the threshold,
+and of a classifier the scores of an image and its mirror image are averaged."""
 
 from __future__ import annotations
 
+from copy import deepcopy
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from runs import small_config
 from torch import nn
 
+from mlp_dense.datasets.shapes import make_shapes
+from mlp_dense.engine.config import load_config
 from mlp_dense.engine.testing import augment
 from mlp_dense.engine.tta import ProbabilityTTAModel
 
@@ -54,3 +61,31 @@ def test_augment_takes_it_in_the_place_of_mmsegs():
         cfg.test_dataloader = dict(dataset=dict(pipeline=[]))
         augment(cfg)
         assert cfg.model.type == 'ProbabilityTTAModel' and cfg.model.module.type == 'EncoderDecoder'
+
+
+def test_a_classifier_is_flipped_and_its_scores_averaged(tmp_path):
+    make_shapes(tmp_path, train=4, val=4, size=64, seed=0)
+    cfg = load_config(str(small_config('classify')), {'data_root': str(tmp_path)})
+    plain = deepcopy(cfg)
+    augment(cfg)
+    import_module('mmpretrain.models')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg.model).eval()
+        items = [DATASETS.build(config.test_dataloader.dataset)[5] for config in (plain, cfg)]
+    inputs = items[0]['inputs'][None]
+    assert [view.flip for view in items[1]['data_samples']] == [False, True]
+    with torch.no_grad():
+        (merged,) = model.test_step({name: [[view] for view in views] for name, views in items[1].items()})
+        views = [model.module.data_preprocessor({'inputs': view})['inputs'] for view in (inputs, inputs.flip(-1))]
+        expected = sum(model.module.backbone(view).softmax(-1) for view in views) / 2
+    torch.testing.assert_close(merged.pred_score, expected[0])
+    assert merged.gt_label == items[0]['data_samples'].gt_label
+
+
+def test_a_classifiers_own_augmentation_and_every_data_set_of_several():
+    cfg = Config(dict(default_scope='mmpretrain', model={'type': 'ImageClassifier'}, tta_pipeline=[{'type': 'Own'}]))
+    parts = [dict(type='CustomDataset', pipeline=[]) for _ in range(2)]
+    cfg.test_dataloader = dict(dataset=dict(type='ConcatDataset', datasets=parts))
+    augment(cfg)
+    assert cfg.model.type == 'AverageClsScoreTTA'
+    assert [part.pipeline[0].type for part in cfg.test_dataloader.dataset.datasets] == ['Own', 'Own']
