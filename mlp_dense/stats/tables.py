@@ -100,15 +100,17 @@ def names_table(configs: Sequence[Path]) -> str:
 
     Their names are ``METHOD_FAMILY_SIZE_DATA.py`` and ``METHOD_FAMILY_shapes.py``.
     """
-    rows = []
+    stems, rows = {path.stem for path in configs}, []
     for family in families():
         prefix = family.paper.prefix
-        shapes = [method for method in METHODS if any(path.stem == f'{method}_{prefix}_shapes' for path in configs)]
-        full = [path.stem for path in configs if f'_{prefix}_' in path.stem and not path.stem.endswith('_shapes')]
-        sizes = [arch for arch in family.archs if any(f'_{prefix}_{arch}_' in stem for stem in full)]
-        methods = [method for method in METHODS if any(stem.startswith(f'{method}_{prefix}_') for stem in full)]
-        rows.append((f'`{prefix}`', *map(', '.join, (sizes, methods, shapes))))
-    return table(('family', 'sizes', 'methods on ImageNet, ADE20K and COCO', 'methods on Shapes'), rows)
+        shapes = [method for method in METHODS if f'{method}_{prefix}_shapes' in stems]
+        dense = [stem for stem in stems if f'_{prefix}_' in stem and stem.endswith(('_ade20k', '_coco'))]
+        sizes = [arch for arch in family.archs if any(f'_{prefix}_{arch}_' in stem for stem in dense)]
+        methods = [method for method in METHODS if any(stem.startswith(f'{method}_') for stem in dense)]
+        classifiers = [arch for arch in family.archs if f'classify_{prefix}_{arch}_imagenet' in stems]
+        rows.append((f'`{prefix}`', *map(', '.join, (sizes, methods, shapes, classifiers))))
+    header = ('family', 'sizes', 'methods on ADE20K and COCO', 'methods on Shapes', 'classifiers on ImageNet')
+    return table(header, rows)
 
 
 def recipes_table(configs: Sequence[Path]) -> str:
