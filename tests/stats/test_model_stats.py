@@ -112,7 +112,8 @@ def test_the_tables_in_the_docs_are_what_the_tool_makes(name):
         return (f'`{path.name}`', *lines[path.stem].split(' | '))
 
     assert refresh(text, lambda marked: block(marked, CONFIGS, row)) == text
-    assert set(lines) in (set(), {path.stem for path in CONFIGS})
+    if name != 'docs/recipes.md':  # where configs of one recipe share a line
+        assert set(lines) in (set(), {path.stem for path in CONFIGS})
 
 
 def test_every_method_and_family_has_its_table():

@@ -67,6 +67,17 @@ def trained(tmp_path):
     return tmp_path / 'iter_7.pth', backbone
 
 
+def test_backbone_of_a_trained_classifier_keeps_head_and_classes(tmp_path):
+    backbone = FAMILY['CycleMLP'].build(fork_feat=False, num_classes=2)
+    state = {f'backbone.{name}': value for name, value in backbone.state_dict().items()}
+    torch.save({'meta': META, 'state_dict': state}, tmp_path / 'epoch_3.pth')
+    assert convert(tmp_path / 'epoch_3.pth', tmp_path / 'bare.pth', '--backbone') == 0
+    content = read_checkpoint(str(tmp_path / 'bare.pth'))
+    assert content['meta']['dataset_meta']['classes'] == ('cat', 'dog')
+    assert content['state_dict'].keys() == backbone.state_dict().keys()
+    assert torch.equal(content['state_dict']['head.weight'], backbone.head.weight)
+
+
 @SUFFIXES
 def test_backbone_of_a_trained_model(trained, suffix, tmp_path, capsys):
     source, backbone = trained
