@@ -1,5 +1,7 @@
 """Draw what the training pipeline really feeds to the model: augmented pictures with their annotations.
 
+Images of a classifier are taken from its whole data set, and drawn as mixup and cutmix leave them.
+
 Example:
     python tools/browse.py configs/retinanet_cyclemlp_shapes.py --number 12 --out-dir browse
 """

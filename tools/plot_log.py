@@ -1,4 +1,4 @@
-"""Draw loss, learning rate and mIoU or AP of one or several trainings to one picture.
+"""Draw loss, learning rate and mIoU, AP or accuracy of one or several trainings to one picture.
 
 A work dir stands for its newest training, with all its resumptions; the folder of one session, WORK_DIR/<time>, stands
 for that session alone.

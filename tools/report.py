@@ -1,6 +1,7 @@
 """Make a report of a training: one HTML page with curves, figures per class, confusion matrix and pictures inside it.
 
-The latest checkpoint is run once over the test set, with the config that the training recorded.
+The latest checkpoint is run once over the test set, with the config that the training recorded. A released file of a
+classifier needs no training: name config and checkpoint, and a folder for the page.
 
 Example:
     python tools/report.py work_dirs/upernet_b2 --out report.html
@@ -18,14 +19,19 @@ from _arguments import Parser, add_config_options, start
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument('work_dir', type=Path, help='the --work-dir of a training')
+    parser.add_argument('work_dir', type=Path, help='the --work-dir of a training, or a folder to make')
     parser.add_argument('--out', type=Path, help='the page; default report.html in the work dir')
     parser.add_argument('--checkpoint', type=Path, help='checkpoint file; default the latest in the work dir')
     parser.add_argument('--config', type=Path, help='config file; default the one of the newest training there')
     parser.add_argument(
         '--predictions', type=Path, help='what tools/test.py --out has written; the test set is not run again'
     )
-    parser.add_argument('--number', type=int, default=6, help='best and worst images to show (default: %(default)s)')
+    parser.add_argument(
+        '--number',
+        type=int,
+        default=6,
+        help='best and worst images to show, of a classifier the surest right and wrong (default: %(default)s)',
+    )
     parser.add_argument(
         '--score-thr', type=float, default=0.3, help="a detector's surer boxes count, 0 to 1 (default: %(default)s)"
     )
