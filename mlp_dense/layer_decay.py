@@ -59,4 +59,4 @@ class LayerDecay(DefaultOptimWrapperConstructor):
             group['lr'] = group.get('lr', self.base_lr) * scale
         rates = [group['lr'] for group in params]
         text = f'LayerDecay: {count} layers, learning rates from {min(rates):.3g} to {max(rates):.3g}'
-        print_log(text, logger='current', level=logging.INFO)
+        print_log(text, logger='current', level=logging.DEBUG)
