@@ -139,6 +139,10 @@ def test_class_folders_beside_other_data_are_found(tmp_path):
     cfg, printed = make(root)
     assert check(cfg, 'cat', 'dog') == [6, 4, 4]
     assert 'data/images is left out, beside classes' in printed and written(root) == ['own.py']
+    shutil.rmtree(root / 'images')
+    (root / 'classes').rename(root / 'images')
+    (root / 'attributes').mkdir()
+    assert check(make(root, out=tmp_path / 'two.py')[0], 'cat', 'dog') == [6, 4, 4]
 
 
 def test_the_order_and_choice_of_classes_are_the_users(tmp_path):
@@ -260,6 +264,7 @@ def test_models_fit_the_classes(arch, tmp_path):
         model = MODELS.build(cfg.model)
     assert model.backbone.head.out_features == 3
     assert not cfg.get('custom_hooks') and cfg.model.train_cfg is None
+    assert cfg.auto_scale_lr.base_batch_size == (32 if arch == 'small' else cfg.train_dataloader.batch_size)
 
 
 def test_images_of_five_bands(tmp_path):

@@ -21,7 +21,7 @@ def find_folders(data: Path, notes: list[str]) -> tuple[Path, dict[str, Path]]:
     Raises:
         UserError: two folders are of one split.
     """
-    inside = _subfolders(data)
+    inside = [path for path in _subfolders(data) if _holds_pictures(path)]
     splits: dict[str, list[Path]] = {}
     for folder in inside:
         if (split := read_folder(folder.name)[1]) and _subfolders(folder):
@@ -32,12 +32,18 @@ def find_folders(data: Path, notes: list[str]) -> tuple[Path, dict[str, Path]]:
         unused = [path for path in inside if not any(folders[0].is_relative_to(path) for folders in splits.values())]
         notes += [f'{path} holds no folders of classes of a split and is left out' for path in unused]
         return data, {split: folders[0] for split, folders in splits.items()}
-    others = [path for path in inside if not any(read_folder(path.name))] or inside
+    others = [path for path in inside if not any(read_folder(path.name))]
+    others = others or [path for path in inside if read_folder(path.name)[0] == 'image'] or inside
     if len(others) == 1 and _subfolders(others[0]):
         notes += [f'{path} is left out, beside {others[0].name}' for path in inside if path not in others]
         return find_folders(others[0], notes)
     is_class = [not any(read_folder(folder.name)) for folder in inside]
     return data, {'': data} if any(is_class) else {}
+
+
+def _holds_pictures(folder: Path) -> bool:
+    """Tell whether there is a picture in a folder or below it."""
+    return any(Path(name).suffix.lower() in SUFFIXES for _, names in walk(folder) for name in names)
 
 
 def _images_below(folder: Path) -> Path:

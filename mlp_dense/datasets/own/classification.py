@@ -46,7 +46,7 @@ def inspect_classes(request: Request) -> OwnData:
         UserError: there are no classes, a single one, or such that differ between splits by their spelling.
     """
     if find_spec('mmpretrain') is None:
-        raise UserError("--task cls needs mmpretrain; install it with pip install 'mlp-dense[cls]'")
+        raise UserError("--task cls needs mmpretrain; install it with pip install -e '.[cls]'")
     layout = _find_layout(request)
     splits, notes = layout.splits, layout.notes
     for name in request.ignore:

@@ -118,6 +118,13 @@ test_pipeline = [
 
 HERE = "here = '{{ fileDirname }}'  # the folder of this file; the files beside it may move with it\n"
 SAMPLER = "    sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True),\n"
+RATE = Template("""\
+# A rate for such batches, and no average of weights over thousands of iterations, as the base has it.
+optim_wrapper = dict(optimizer=dict(lr=$rate))
+auto_scale_lr = dict(base_batch_size=$batch)
+custom_hooks = []
+
+""")
 BY_ITERATION = 'by_epoch=False, begin=warmup, end=iterations'
 BY_EPOCH = 'by_epoch=True, begin=0, end=epochs, convert_to_iter_based=True'
 

@@ -13,7 +13,7 @@ from mlp_dense.datasets.own.data import OwnData, Request
 from mlp_dense.datasets.own.models import SMALL, Model, name_base
 from mlp_dense.datasets.own.outputs import Code, call
 from mlp_dense.datasets.own.schedule import Plan
-from mlp_dense.datasets.own.templates import BY_EPOCH, BY_ITERATION, CONFIG, HERE, LOADER, SAMPLER, TASKS
+from mlp_dense.datasets.own.templates import BY_EPOCH, BY_ITERATION, CONFIG, HERE, LOADER, RATE, SAMPLER, TASKS
 
 NUM_CLASSES = Code('num_classes')
 Places = Mapping[str, Mapping[str, Any]]
@@ -112,8 +112,8 @@ def _classifier(choice: Choice, data: OwnData) -> dict[str, Any]:
         'ratio': '(0.5, 1.0)' if choice.is_light else '(0.25, 1.0)',
         'resize': '' if choice.is_light or choice.bands else ", backend='pillow', interpolation='bicubic'",
     }
-    rate = f'optim_wrapper = dict(optimizer=dict(lr={"1e-4" if choice.request.weights else "5e-4"}))'
-    more = '' if choice.is_light else f'{rate}  # for batches of {choice.plan.batch}\ncustom_hooks = []\n\n'
+    rate, batch = '1e-4' if choice.request.weights else '5e-4', choice.plan.batch
+    more = '' if choice.is_light else RATE.substitute(rate=rate, batch=batch)
     return {'body': body, 'heads': {'head': call(topk=_topk(data)), 'train_cfg': Code('None')}, 'more': more}
 
 
