@@ -65,8 +65,10 @@ def written(data: Path) -> list[str]:
     return sorted(path.name for path in (data.parent / 'cfg').iterdir())
 
 
-@pytest.mark.parametrize('folder', ['{split}', 'images/{split}', '{split}/images', '{split}_set'])
-@pytest.mark.parametrize('val', ['val', 'valid'])
+@pytest.mark.parametrize(
+    ('folder', 'val'),
+    [('{split}', 'val'), ('images/{split}', 'validation'), ('{split}/images', 'valid'), ('{split}_set', 'Val')],
+)
 def test_folders_of_splits_are_read_as_they_are(folder, val, tmp_path):
     root = tmp_path / 'data'
     fill(root / folder.format(split='train'), 'cat', 'dog')
