@@ -1,16 +1,19 @@
-"""Configs that are right pass what can be checked without their data: the project's, and those of mmdet and mmseg."""
+"""Configs that are right pass what can be checked without their data: the project's, and those of the libraries."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import mmdet
+import mmpretrain
 import mmseg
 import pytest
 from runs import ROOT
 
 from mlp_dense.engine.checks import check_training
+from mlp_dense.engine.checks.class_folders import check_class_folders
 from mlp_dense.engine.checks.classes import check_classes
+from mlp_dense.engine.checks.classifiers import check_classifier
 from mlp_dense.engine.checks.labels import check_zero_label
 from mlp_dense.engine.checks.loading import check_loader
 from mlp_dense.engine.checks.losses import check_model
@@ -36,6 +39,17 @@ STOCK = {
         'mask2former/mask2former_r50_8xb2-160k_ade20k-512x512',
         'unet/unet-s5-d16_fcn_4xb4-40k_drive-64x64',
     ),
+    mmpretrain: (
+        'resnet/resnet50_8xb16_cifar100',
+        'resnet/resnet50_8xb32-fp16-dynamic_in1k',
+        'resnet/resnet50_8xb256-rsb-a1-600e_in1k',  # mixing and a loss with sigmoid
+        'seresnet/seresnet50_8xb32_in1k',
+        'swin_transformer/swin-large_8xb8_cub-384px',
+        'csra/resnet101-csra_1xb16_voc07-448px',  # several classes per image
+        'arcface/resnet50-arcface_8xb32_inshop',
+        'mae/benchmarks/vit-base-p16_8xb128-coslr-100e_in1k',
+        'deit/deit-base-distilled_16xb64_in1k',
+    ),
 }
 PATHS = [Path(library.__path__[0], '.mim/configs', f'{name}.py') for library, names in STOCK.items() for name in names]
 
@@ -46,6 +60,8 @@ def test_a_right_config_passes(path):
     for split in ('train', 'val', 'test'):
         check_loader(cfg, split)
     check_model(cfg)
+    check_class_folders(cfg)
     check_classes(cfg)
+    check_classifier(cfg, 'train', 'val', 'test')
     check_zero_label(cfg)
     check_training(cfg)
