@@ -180,9 +180,10 @@ def load_paddle(data: bytes) -> dict[str, Tensor]:
         if sum(array.nbytes for array in arrays.values()) > len(data):
             raise UnpicklingError(f'it makes larger arrays of its {len(data)} bytes')
     except UnpicklingError as error:
+        reason = ' '.join(str(error).removeprefix('GLOBAL ').split())
         raise CheckpointError(
-            f'is not what paddle.save(model.state_dict(), FILE) writes, a dict of NumPy arrays: '
-            f'{str(error).removeprefix("GLOBAL ")}; save such a file'
+            f'is not what paddle.save(model.state_dict(), FILE) writes, a dict of NumPy arrays: {reason}; '
+            f'save such a file'
         ) from error
     return {
         _torch_name(name): torch.from_numpy(np.array(array.T if array.ndim == 2 else array, order='C'))

@@ -100,6 +100,8 @@ def numbered(place):
 
 BAD = {
     'another function': ({'w': Call(os.system, 'true')}, r'asks for posix\.system'),
+    'a name of two lines': (b'\x80\x04\x8c\x03o\ns\x8c\x01x\x93.', 'asks for o s.x;'),
+    'an object kept elsewhere': (b'\x80\x04K\x01Q.', 'persistent'),
     'a reader of NumPy': ({'w': Call(np.load, 'x')}, r'asks for numpy\.load'),
     'the tuples of a nested file': ({'model': {'w': Call(tuple, ('w', W))}}, r'asks for builtins\.tuple'),
     'a dict in a dict': ({'model': {'w': W}}, "its 'model' is a dict"),
