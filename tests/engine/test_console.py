@@ -8,6 +8,7 @@ import multiprocessing
 import re
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
@@ -17,6 +18,7 @@ from runs import given, run_tool, run_tool_on_terminal, small_config
 
 from mlp_dense.datasets.shapes import make_shapes
 from mlp_dense.engine.console import RunConsole
+from mlp_dense.engine.console.hook import ConsoleHook
 from mlp_dense.engine.console.tables import class_table, metric_table
 
 HEAD = ('config', 'data', 'device', 'work dir', 'weights')
@@ -202,3 +204,20 @@ def test_a_table_per_class_is_read_from_the_log_and_set_side_by_side_if_long():
     line = LOGGED.splitlines()
     long = '\n'.join([*line[:4], *[line[4]] * 150, line[-1]])
     assert len(rendered(class_table(long, 'per class', 140), 140)) < 60
+
+
+def test_metrics_of_every_class_have_a_table_at_the_end():
+    dataset = SimpleNamespace(metainfo={'classes': ('ant', 'bee')})
+    runner = SimpleNamespace(val_dataloader=SimpleNamespace(dataset=dataset), hooks=[])
+    metrics = {'accuracy/top1': 75.0, 'single-label/recall_classwise': [100.0, 50.0], 'x/support_classwise': [3, 4]}
+    shown = io.StringIO()
+    screen = SimpleNamespace(console=Console(file=shown, width=60), per_class=False)
+    screen.say = screen.console.print
+    ConsoleHook(screen)._show_metrics(runner, 'validation', metrics, {})
+    assert 'per class' not in shown.getvalue()
+    screen.per_class = True
+    ConsoleHook(screen)._show_metrics(runner, 'validation', metrics, {})
+    lines = [line.split() for line in shown.getvalue().splitlines()]
+    start = lines.index(['class', 'recall', 'support'])
+    assert lines[start + 2 : start + 4] == [['ant', '100.00', '3'], ['bee', '50.00', '4']]
+    assert lines.count(['accuracy/top1', '75.000']) == 2
