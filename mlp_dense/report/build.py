@@ -64,7 +64,7 @@ def write_report(
     results = judge(cfg, predictions, score_thr)
     run = read_run(work_dir) if sessions(work_dir) else None
     tables = {
-        'Configuration': facts.of_config(cfg, checkpoint, results.dataset),
+        'Configuration': facts.of_config(cfg, checkpoint, results.dataset, len(results.classes)),
         'Speed and memory': facts.of_training(run, cfg.train_dataloader.batch_size) + speed,
         'Environment': facts.of_environment(),
     }

@@ -22,7 +22,7 @@ from mlp_dense.report.curves import Run
 Facts = list[tuple[str, str]]
 
 
-def of_config(cfg: Config, checkpoint: Path | None, test_set: Any) -> Facts:
+def of_config(cfg: Config, checkpoint: Path | None, test_set: Any, classes: int) -> Facts:
     """Describe the model, the data and the recipe in a few lines."""
     optimizer = cfg.optim_wrapper.optimizer
     init_default_scope(cfg.default_scope)
@@ -32,7 +32,7 @@ def of_config(cfg: Config, checkpoint: Path | None, test_set: Any) -> Facts:
     facts = [
         ('Model', _parts(cfg.model)),
         ('Parameters', f'{parameters / 1e6:.2f} M'),
-        ('Data', f'{type(test_set).__name__} in {test_set.data_root}, {len(test_set.metainfo["classes"])} classes'),
+        ('Data', f'{type(test_set).__name__} in {test_set.data_root}, {classes} classes'),
         ('Test images', str(len(test_set))),
         ('Batch size', f'{cfg.train_dataloader.batch_size} per process'),
         ('Optimizer', ', '.join([optimizer.type, *(f'{k} {v}' for k, v in optimizer.items() if k != 'type')])),

@@ -113,6 +113,12 @@ def test_figures_are_those_of_the_test_where_scores_are_equal_or_nothing(cfg, tm
                 assert results.metrics[f'Top-{k}'] == expected[f'accuracy/top{k}']
 
 
+def test_classes_without_names_are_numbered(cfg, tmp_path):
+    (tmp_path / 'list.txt').write_text(''.join(f'{n}.png {k}\n' for n, k in zip(SCORES, TRUTH, strict=True)))
+    cfg.test_dataloader.dataset.ann_file = 'list.txt'
+    assert [row.name for row in judged(cfg)[0].rows] == ['0', '1', '2']
+
+
 def test_the_page_of_a_classifier(cfg):
     results, _ = judged(cfg)
     tables = {'Configuration': [('Model', 'M')], 'Speed and memory': [], 'Environment': []}
