@@ -104,8 +104,8 @@ def test_figures_are_those_of_the_test_where_scores_are_equal_or_nothing(cfg, tm
         [0.5] + [0.1] * 5 + [0.0] * 2,
     ]
     tied = np.array([np.roll(row, shift) for row, shift in zip(tied, (0, 0, 1, 6, 3), strict=True)], np.float32)
-    for thrs in (0.0, None, 0.15):
-        for shift in range(8):
+    for thrs in (0.0, 0.15):
+        for shift in (0, 3, 6):
             accuracy = dict(topk=(1, 2, 5), thrs=thrs)
             cfg.test_evaluator = dict(type='Accuracy', **accuracy)
             results, expected = judged(cfg, scores=np.roll(tied, shift, 1), metrics=[Accuracy(**accuracy)])
