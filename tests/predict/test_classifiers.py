@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from PIL import Image, ImageDraw
@@ -63,6 +64,7 @@ ARRAYS = dict(to_rgb=False, data=f"type='CIFAR10', data_root='none', metainfo=di
 def colors(tmp_path_factory):
     """Config, checkpoint with names, and a folder of pictures of one colour each, of several sizes."""
     folder = tmp_path_factory.mktemp('colors')
+    MMLogger.get_current_instance()  # made inside capsys, it would write to a closed stream after that test
     (folder / 'files.py').write_text(CONFIG.format(**FILES))
     (folder / 'arrays.py').write_text(CONFIG.format(**ARRAYS))
     content = {'state_dict': {'backbone.linear.weight': WEIGHT}, 'meta': {'dataset_meta': {'classes': tuple(NAMES)}}}
