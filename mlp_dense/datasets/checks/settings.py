@@ -81,8 +81,13 @@ def read_settings(
         return None
     if _is_of(cls, 'mmpretrain', 'BaseDataset'):
         return _read_classification(cls, dataset)
-    values = {**_defaults(cls), **dataset}
-    root, prefix = values.get('data_root') or '', values.get('data_prefix') or {}
+    return _read_dense(cls, {**_defaults(cls), **dataset})
+
+
+def _read_dense(cls: Any, values: Mapping[str, Any]) -> DetectionSettings | SegmentationSettings | None:
+    """Read what a dataset config, with its class's defaults, says of a dataset of mmdet or mmseg."""
+    root, prefix = values.get('data_root') or '', values.get('data_prefix')
+    prefix = prefix if isinstance(prefix, Mapping) else {}
     paths = {name: os.path.join(root, path) for name, path in prefix.items() if isinstance(path, str)}
     ann_file = os.path.join(root, values['ann_file']) if values.get('ann_file') else ''
     if any('://' in path for path in (root, ann_file, *paths.values())):
