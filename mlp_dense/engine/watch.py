@@ -1,4 +1,4 @@
-"""Warnings while a training or test runs: numbers that say that nothing is learnt or measured."""
+"""What a training or test watches while it runs: numbers and batches that say that nothing right is learnt or measured."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from typing import Any
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 
+from mlp_dense.errors import UserError
+
 CHECK = 'what is wrong with the data tells: python tools/check_data.py'
 
 
 class WatchHook(Hook):
-    """A hook that warns of a loss of exactly 0, and of metrics that are nan or have no truth to compare with."""
+    """A hook that warns of a loss of exactly 0, and of metrics that are nan or have no truth to compare with.
+
+    It ends the validation or test of a classifier whose images differ in size within a batch, since mmpretrain pads
+    them, and what a classifier says of an image would depend on the others.
+    """
 
     def __init__(self, config: str | None):
         self.config = config or 'CONFIG'
@@ -37,6 +43,14 @@ class WatchHook(Hook):
         if self.zeros:
             self._warn_of_zeros(runner)
 
+    def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Raise UserError for a batch that would be padded."""
+        self._check_sizes(runner, data_batch, 'val')
+
+    def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Raise UserError for a batch that would be padded."""
+        self._check_sizes(runner, data_batch, 'test')
+
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, Any] | None = None) -> None:
         """Warn of metrics that mean nothing."""
         self._check_metrics(runner, metrics, 'validation')
@@ -51,6 +65,17 @@ class WatchHook(Hook):
             runner.logger.warning(
                 f'loss is exactly 0 for the last {self.zeros} iterations, so nothing is learnt: all labels may be '
                 f'ignored or of no class; {CHECK} {self.config}'
+            )
+
+    def _check_sizes(self, runner: Runner, batch: Any, split: str) -> None:
+        images = batch.get('inputs') if isinstance(batch, Mapping) else None
+        if runner.cfg.get('default_scope') != 'mmpretrain' or not isinstance(images, (list, tuple)):
+            return
+        sizes = list(dict.fromkeys('x'.join(map(str, image.shape[:0:-1])) for image in images))
+        if len(sizes) > 1:
+            raise UserError(
+                f'{split}_dataloader: the images of a batch differ in size ({" and ".join(sizes[:2])}), and a classifier '
+                f'sees them padded; add a CenterCrop to the pipeline or set {split}_dataloader.batch_size=1'
             )
 
     def _check_metrics(self, runner: Runner, metrics: Mapping[str, Any] | None, split: str) -> None:

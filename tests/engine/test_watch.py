@@ -6,10 +6,12 @@ import logging
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.hooks import LoggerHook
 from mmengine.logging import MessageHub
 
 from mlp_dense.engine.watch import WatchHook
+from mlp_dense.errors import UserError
 
 
 @pytest.fixture
@@ -51,3 +53,13 @@ def test_a_loss_of_exactly_0(losses, count, runner, caplog):
 def test_metrics_without_a_value(metrics, named, runner, caplog):
     WatchHook('c.py').after_val_epoch(runner, metrics)
     assert [line.startswith(named) for line in caplog.messages] == [True] * (named is not None)
+
+
+def test_a_classifier_is_not_judged_on_padded_images(runner):
+    images = [torch.zeros(3, 40, 50), torch.zeros(3, 40, 64)]
+    runner.cfg = {'default_scope': 'mmpretrain'}
+    with pytest.raises(UserError, match=r'val_dataloader: the images of a batch differ in size \(50x40 and 64x40\)'):
+        WatchHook('c.py').before_val_iter(runner, 0, {'inputs': images})
+    WatchHook('c.py').before_test_iter(runner, 0, {'inputs': images[:1] * 2})
+    runner.cfg = {'default_scope': 'mmdet'}  # which pads by design, and tells the model
+    WatchHook('c.py').before_test_iter(runner, 0, {'inputs': images})
