@@ -1,4 +1,4 @@
-"""What a training or test watches while it runs: numbers and batches that say that nothing right is learnt or measured."""
+"""What a training or test watches while it runs: numbers and batches that say that nothing right is learnt or judged."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class WatchHook(Hook):
         sizes = list(dict.fromkeys('x'.join(map(str, image.shape[:0:-1])) for image in images))
         if len(sizes) > 1:
             raise UserError(
-                f'{split}_dataloader: the images of a batch differ in size ({" and ".join(sizes[:2])}), and a classifier '
-                f'sees them padded; add a CenterCrop to the pipeline or set {split}_dataloader.batch_size=1'
+                f'{split}_dataloader: the images of a batch differ in size ({" and ".join(sizes[:2])}), and a '
+                f'classifier sees them padded; add a CenterCrop to the pipeline or set {split}_dataloader.batch_size=1'
             )
 
     def _check_metrics(self, runner: Runner, metrics: Mapping[str, Any] | None, split: str) -> None:
