@@ -1,4 +1,4 @@
-"""What a training or test watches while it runs: numbers and batches that say that nothing right is learnt or judged."""
+"""What a run watches: numbers and batches that say that nothing right is learnt or judged."""
 
 from __future__ import annotations
 
