@@ -10,10 +10,11 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.config import config as reader
 
+from mlp_dense.datasets.checks.settings import LIBRARIES
 from mlp_dense.engine.completion import complete
 from mlp_dense.engine.data_roots import flatten, follow_data_root
 from mlp_dense.engine.options import apply_option, parse_value
-from mlp_dense.engine.registered import LIBRARIES, name_classes
+from mlp_dense.engine.registered import name_classes
 from mlp_dense.errors import UserError
 
 __all__ = ['apply_option', 'flatten', 'load_config', 'parse_value']

@@ -11,7 +11,7 @@ import torch
 from mmengine.registry import MODELS
 from mmengine.utils.dl_utils import collect_env
 
-from mlp_dense.engine.registered import LIBRARIES
+from mlp_dense.datasets.checks.settings import LIBRARIES
 from mlp_dense.ops import prefer
 
 REQUIRED = ('torch', 'torchvision', 'timm', 'mmengine', 'mlp_dense')

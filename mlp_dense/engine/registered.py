@@ -14,9 +14,8 @@ from mmengine.registry import Registry
 from mmengine.utils import get_object_from_string
 from torch.nn import SyncBatchNorm
 
+from mlp_dense.datasets.checks.settings import LIBRARIES
 from mlp_dense.errors import UserError
-
-LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 
 
 def find_class(cfg: Config, name: Any, kind: str | None = None) -> Any:
