@@ -53,7 +53,12 @@ def one_line_endings() -> Iterator[None]:
     try:
         yield
         is_failing = False
-    except (RuntimeError, OSError, ValueError, AssertionError) as error:
+    except (RuntimeError, OSError, ValueError, AssertionError, KeyError) as error:
+        unknown = re.match(r'[\'"]?(\S+) is not in the (\S+?)::(.+?) registry', str(error))  # mmengine's KeyError
+        if unknown:
+            name, library, kind = unknown.groups()
+            fault = f'{name} is no {kind} that {library} knows'
+            raise UserError(f'{fault}; correct that type, or name its module in custom_imports') from error
         remedy = remedy_of(error)
         if remedy is None:
             raise

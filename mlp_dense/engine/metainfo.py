@@ -65,7 +65,8 @@ def metainfo(cfg: Config, dataset: Mapping[str, Any]) -> dict[str, Any]:
 def _metainfo_of_classifier(data: ClassificationSettings) -> dict[str, Any]:
     if data.classes is None and data.ann_file and not data.from_list and Path(data.ann_file).is_file():
         read_samples(data)  # what cannot be read is told by the check of the content
-    named = {} if data.classes is None else {'classes': data.classes}
+    is_text = isinstance(data.dataset.metainfo.get('classes'), str)  # a file that does not exist
+    named = {} if data.classes is None or is_text else {'classes': data.classes}
     return {**data.dataset.metainfo, **named}
 
 

@@ -52,6 +52,13 @@ def test_nothing_is_said_of_what_is_right(root, thorough):
     assert check(root, thorough, ann_file='list.txt', with_label=False) == []
 
 
+@pytest.mark.parametrize('thorough', [True, False])
+def test_a_class_that_a_list_lacks_is_told(root, thorough):
+    (root / 'list.txt').write_text('ant/1.JPG 0\ncat/1.JPG 2')
+    ((level, message),) = check(root, thorough, ann_file='list.txt', classes=CLASSES)
+    assert level == 'warning' and '1 of 3 classes never occur: bee' in message
+
+
 def test_all_images_are_decoded_and_all_files_are_used(root):
     broken = save(root / 'train/bee/5.png', np.arange(36).reshape(12, 1, 3))
     broken.write_bytes(broken.read_bytes()[:50])

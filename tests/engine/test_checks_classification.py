@@ -91,6 +91,9 @@ def add(root, place):
          'kite: holds 2 .webp files and none of those that the data set reads; set extensions'),
         (lambda root: [remove(root, f'classes/train/{name}') for name in NAMES], 'train: holds no folder of a class'),
         (lambda root: remove(root, 'classes'), 'classes/train (train data) does not exist'),
+        (lambda root: [remove(root, 'classes/val'), add(root, 'classes/val')], 'val: is a file; name the folder'),
+        (lambda root: (root / 'classes/train/kite/x').symlink_to(root / 'classes/train/kite'),
+         'train/kite has a folder that cannot be listed (Too many levels of symbolic links'),
     ],
 )  # fmt: skip
 def test_class_folders(change, expected, config, root):
@@ -114,9 +117,19 @@ def test_what_is_questionable_is_a_warning(config, root, monkeypatch):
 
 def test_folders_against_the_classes_of_the_config(config):
     turned = dict(classes=NAMES[::-1])
-    assert 'numbered by name, but the classes of the config are in another order' in line(config(dataset={'metainfo': turned}))
+    assert 'numbered by name, but the classes of the config are in another order' in line(
+        config(dataset={'metainfo': turned})
+    )
+    shifted = dict(classes=['cat', *NAMES[:-1]])
+    assert 'numbered by name, but the classes' in line(config(dataset={'metainfo': shifted}))
+    nowhere = dict(classes='classes.txt')
+    assert "classes is the text 'classes.txt', and no file has that name" in line(config(dataset={'metainfo': nowhere}))
+    prefix = dict(img='classes/train')
+    assert 'data_prefix of a CustomDataset has img; write' in line(config(dataset={'data_prefix': prefix}))
     some = dict(classes=[*NAMES, 'cat'])
-    assert 'holds 10 class folders (without cat), but its CustomDataset has 11' in line(config(dataset={'metainfo': some}))
+    assert 'holds 10 class folders (without cat), but its CustomDataset has 11' in line(
+        config(dataset={'metainfo': some})
+    )
     assert 'holds 10 class folders, but its ImageNet has 1000 classes' in line(
         config(dataset={'metainfo': None, 'type': 'ImageNet'})
     )
@@ -236,6 +249,32 @@ def test_mixing_needs_a_number_of_classes_and_no_accuracy(config):
     assert 'data_preprocessor.num_classes is missing' in line(config(model={'train_cfg': MIXUP}))
     both = {'model.data_preprocessor.num_classes': 10, 'model.head.cal_acc': True}
     assert 'model.head.cal_acc is True, but mixed labels' in line(config(both, model={'train_cfg': MIXUP}))
+
+
+@pytest.mark.parametrize(
+    ('settings', 'fault'),
+    [
+        (dict(augments='Mixup'), "['Mixup'] are no transforms"),
+        (dict(augments=[dict(type='Mixup', alpha=1)]), 'AssertionError'),
+        (dict(augments=[dict(type='MixUp', alpha=0.8)]), 'MixUp is not in'),
+        ({**MIXUP, 'probs': [1.5]}, 'total probability'),
+    ],
+)
+def test_mixing_is_of_a_form_that_mmpretrain_takes(settings, fault, config):
+    message = line(config({'model.data_preprocessor.num_classes': 10}, model={'train_cfg': settings}))
+    assert message.startswith('model.train_cfg cannot be used (') and fault in message
+
+
+def test_backbone_and_head_go_together(config):
+    features = dict(type='LinearClsHead', in_channels=8, num_classes=10)
+    assert 'LinearClsHead, but model.backbone gives logits' in line(config(model={'head': features}))
+    assert 'head.type is None, but model.backbone gives logits' in line(config(model={'head': None}))
+    levels = {'model.backbone.fork_feat': True}
+    assert 'fork_feat is True, but LogitsHead takes logits' in line(config(levels))
+    check_data(config(levels, model={'head': features, 'neck': dict(type='GlobalAveragePooling')}), 'train')
+    assert 'num_classes is None; give a whole number' in line(config({'model.backbone.num_classes': None}))
+    accuracy = {'model.head.cal_acc': True, 'model.head.topk': (1, 11)}
+    assert 'set model.head.topk=(1,)' in line(config(accuracy))
 
 
 def test_one_class_is_nothing_to_tell_apart(config, root):

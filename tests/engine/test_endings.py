@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 import torch
 import torch.distributed as dist
+from mmengine.registry import HOOKS, build_from_cfg
 from torch.utils.data import DataLoader
 
 from mlp_dense.engine.endings import one_line_endings
@@ -50,7 +51,13 @@ def test_an_error_of_pytorch_with_a_remedy(error, remedy):
     assert '\n' not in str(raised.value)
 
 
-@pytest.mark.parametrize('error', [RuntimeError('shapes differ'), OSError(2, 'x'), KeyboardInterrupt()])
+def test_a_name_that_no_registry_has_is_told_in_one_line():
+    with pytest.raises(UserError) as error, one_line_endings():
+        build_from_cfg(dict(type='EMAHok'), HOOKS)
+    assert str(error.value).startswith('EMAHok is no hook that mmengine knows; correct that type')
+
+
+@pytest.mark.parametrize('error', [RuntimeError('shapes differ'), OSError(2, 'x'), KeyError('x'), KeyboardInterrupt()])
 def test_other_errors_stay_as_they_are(error):
     with pytest.raises(type(error)) as raised, one_line_endings():
         raise error

@@ -35,7 +35,7 @@ def class_findings(settings: ClassificationSettings) -> Iterator[Finding]:
         remedy = 'correct the classes' if kind == 'CustomDataset' else 'for other data set type=CustomDataset'
         message = f'holds {len(folders)} class folders{names}, but its {kind} has {len(classes)} classes'
         yield Finding('error', images, f'{message}; complete the folders, or {remedy}', 'class folders')
-    elif classes != folders and {*classes} == {*folders}:
+    elif any(name != folder and name in folders for name, folder in zip(classes, folders, strict=True)):
         message = 'its class folders are numbered by name, but the classes of the config are in another order'
         yield Finding('error', images, f'{message}; write classes={folders[:200]}', 'class folders')
 

@@ -20,6 +20,7 @@ from mlp_dense.datasets.checks.images import is_known, picture_findings, read_pi
 from mlp_dense.datasets.checks.lists import list_findings, list_samples
 from mlp_dense.datasets.checks.settings import ClassificationSettings
 from mlp_dense.datasets.checks.walking import walk
+from mlp_dense.errors import UserError
 
 Sample = tuple[str, Any]
 """The path of an image, and the index of its class or a list of such; None where the data set has no labels."""
@@ -44,7 +45,9 @@ def check_classification(
 ) -> Iterator[Finding]:
     """Yield what is wrong with a classification data set; see :func:`mlp_dense.datasets.checks.check_dataset`."""
     number = len(settings.classes) if settings.classes else num_classes
-    if settings.folders is not None:
+    if os.path.isfile(settings.images):
+        findings = [Finding('error', settings.images, 'is a file; name the folder of the images', 'no folders')]
+    elif settings.folders is not None:
         findings = list(_folder_findings(settings, split, thorough))
     elif settings.from_list:
         findings = list(list_findings(settings, number)) if os.path.isfile(settings.ann_file) else []
@@ -66,6 +69,7 @@ def check_classification(
     for path, picture in walk(paths, _read, thorough, advance):
         if picture is not None:
             yield from picture_findings(path, picture, thorough=False)
+    yield from _class_findings(settings, samples)
     if thorough:
         yield from _set_findings(settings, samples, split)
 
@@ -98,8 +102,20 @@ def read_samples(settings: ClassificationSettings, thorough: bool = True) -> tup
 
 def _usable(settings: ClassificationSettings, folder: str) -> Iterator[str]:
     """Yield the files of a class folder that mmpretrain takes for images."""
-    files = list_dir_or_file(os.path.join(settings.images, folder), list_dir=False, recursive=True)
-    return (file for file in files if settings.dataset.is_valid_file(file))
+    return (file for file in _files(os.path.join(settings.images, folder)) if settings.dataset.is_valid_file(file))
+
+
+def _files(folder: str) -> Iterator[str]:
+    """Yield the files below a folder as mmpretrain lists them.
+
+    Raises:
+        UserError: one of the folders cannot be listed: permissions, or links that lead in a circle.
+    """
+    try:
+        yield from list_dir_or_file(folder, list_dir=False, recursive=True)
+    except OSError as error:
+        place = f'{folder} has a folder that cannot be listed ({error.strerror}: {str(error.filename)[:200]})'
+        raise UserError(f'{place}; change its permissions, or remove the link') from error
 
 
 def _folder_findings(settings: ClassificationSettings, split: str, thorough: bool) -> Iterator[Finding]:
@@ -119,7 +135,7 @@ def _folder_findings(settings: ClassificationSettings, split: str, thorough: boo
 
 def _empty_folder(settings: ClassificationSettings, name: str, split: str) -> Finding:
     path = os.path.join(settings.images, name)
-    others = Counter(os.path.splitext(file)[1] for file in list_dir_or_file(path, list_dir=False, recursive=True))
+    others = Counter(os.path.splitext(file)[1] for file in _files(path))
     known = [suffix for suffix, _ in others.most_common() if is_known(f'x{suffix}')]
     if known:
         message = (
@@ -139,7 +155,7 @@ def _remedy(suffixes: Sequence[str]) -> str:
 
 def _suffix_findings(settings: ClassificationSettings) -> Iterator[Finding]:
     """Yield a finding for each suffix of images in the class folders that the data set does not read."""
-    files = list(list_dir_or_file(settings.images, list_dir=False, recursive=True))
+    files = list(_files(settings.images))
     unused = [file for file in files if os.path.dirname(file) and is_known(file)]
     unused = [file for file in unused if not settings.dataset.is_valid_file(file)]
     for suffix, count in Counter(os.path.splitext(file)[1] for file in unused).items():
@@ -160,13 +176,23 @@ def _label_findings(
             yield Finding('error', path or f'{settings.images}, image {index}', message, 'labels beyond the classes')
 
 
-def _set_findings(settings: ClassificationSettings, samples: Sequence[Sample], split: str) -> Iterator[Finding]:
-    """Yield what is wrong with the images of a set together: absent classes, unequal ones, and doubtful ones."""
+def _count_classes(samples: Sequence[Sample]) -> Counter[int]:
     labels = [label if isinstance(label, (list, tuple)) else [label] for _, label in samples if label is not None]
-    counts = Counter(int(value) for part in labels for value in part)
-    place, names = settings.ann_file or settings.images, settings.classes
+    return Counter(int(value) for part in labels for value in part)
+
+
+def _class_findings(settings: ClassificationSettings, samples: Sequence[Sample]) -> Iterator[Finding]:
+    """Yield a finding if classes without folders never occur; an empty folder has its own."""
+    counts, names = _count_classes(samples), settings.classes
     if names and counts and settings.folders is None:
-        yield from absent_classes(place, [names[i] for i in range(len(names)) if not counts[i]], len(names))
+        absent = [names[i] for i in range(len(names)) if not counts[i]]
+        yield from absent_classes(settings.ann_file or settings.images, absent, len(names))
+
+
+def _set_findings(settings: ClassificationSettings, samples: Sequence[Sample], split: str) -> Iterator[Finding]:
+    """Yield what is wrong with the images of a set together: unequal classes, and doubtful images."""
+    counts = _count_classes(samples)
+    place, names = settings.ann_file or settings.images, settings.classes
     if counts and split == 'train' and max(counts.values()) >= UNEQUAL * min(counts.values()):
         (most, many), (least, few) = counts.most_common()[0], counts.most_common()[-1]
         name = {index: names[index] if names else str(index) for index in (most, least)}

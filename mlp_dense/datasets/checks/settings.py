@@ -134,7 +134,13 @@ def _read_classification(cls: Any, dataset: Mapping[str, Any]) -> Classification
     images = built.data_prefix.get('img_path') or next(iter(paths), '') or built.data_root or ''
     if any('://' in path for path in (built.data_root or '', built.ann_file or '', *paths)):
         return None
-    reads_folders = _reads_like(cls, 'mmpretrain', 'CustomDataset') and built.with_label
+    is_custom = _reads_like(cls, 'mmpretrain', 'CustomDataset')
+    if is_custom and 'img_path' not in built.data_prefix:
+        keys = ', '.join(built.data_prefix) or 'nothing'
+        raise UserError(
+            f'data_prefix of a {cls.__name__} has {keys}; write data_prefix=FOLDER or dict(img_path=FOLDER)'
+        )
+    reads_folders = is_custom and built.with_label
     folders = tuple(class_folders(images)) if reads_folders and not built.ann_file and os.path.isdir(images) else None
     classes = built.metainfo.get('classes')
     classes = tuple(classes) if isinstance(classes, (list, tuple)) else folders
@@ -151,8 +157,15 @@ def _read_classification(cls: Any, dataset: Mapping[str, Any]) -> Classification
 
 
 def class_folders(folder: str) -> list[str]:
-    """List the folders that mmpretrain takes for classes, hidden ones too, in the order in which it numbers them."""
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    """List the folders that mmpretrain takes for classes, hidden ones too, in the order in which it numbers them.
+
+    Raises:
+        UserError: the folder cannot be listed.
+    """
+    try:
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    except OSError as error:
+        raise UserError(f'{folder} cannot be listed ({error.strerror}); change its permissions') from error
 
 
 def find_dataset_class(dataset: Mapping[str, Any], scope: str | None = None) -> Any:
