@@ -132,6 +132,19 @@ def test_folders_that_are_no_classes_number_none_anew(tmp_path):
         assert note in printed
 
 
+def test_splits_inside_class_folders_are_kept_and_unused_lists_told(tmp_path):
+    for name in ('cat', 'dog'):
+        for split, count in (('train', 3), ('val', 2), ('test', 1)):
+            fill(tmp_path / 'data' / name, split, count=count, shades=(name,))
+    (tmp_path / 'data/train.txt').write_text('cat/train/a 0.png cat\n')
+    cfg, output = make(tmp_path / 'data')
+    assert check(cfg, 'cat', 'dog') == [6, 4, 2]
+    assert 'data/train.txt: is left out, since class folders tell the classes' in output
+    fill(tmp_path / 'data/dog', 'more', shades=('dog',))
+    cfg, output = make(tmp_path / 'data', overwrite=True)
+    assert 'no validation split' in output
+
+
 def test_class_folders_beside_other_data_are_found(tmp_path):
     root = tmp_path / 'data'
     fill(root / 'classes/train', 'cat', 'dog')

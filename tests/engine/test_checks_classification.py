@@ -121,7 +121,7 @@ def test_folders_against_the_classes_of_the_config(config):
         config(dataset={'metainfo': turned})
     )
     shifted = dict(classes=['cat', *NAMES[:-1]])
-    assert 'numbered by name, but the classes' in line(config(dataset={'metainfo': shifted}))
+    assert 'has zebra and lacks cat of the classes, so that others' in line(config(dataset={'metainfo': shifted}))
     nowhere = dict(classes='classes.txt')
     assert "classes is the text 'classes.txt', and no file has that name" in line(config(dataset={'metainfo': nowhere}))
     prefix = dict(img='classes/train')

@@ -128,7 +128,8 @@ def test_what_splits_and_steps_disagree_about(root):
     (root / 'classes/val/kite').rename(root / 'classes/val/cat')
     done = check('classify', root)
     assert done.code == 1, done.tail
-    assert f'{root}/classes/val: 1 error' in done.output
+    assert f'{root}/classes/val: 2 errors' in done.output
+    assert 'has cat and lacks kite of the classes, so that others get wrong numbers' in done.output
     assert f'has cat and lacks kite, unlike {root}/classes/train' in done.output
     differs = ['--cfg-options', 'train_dataloader.dataset.reduce_zero_label=False']
     assert 'reduce_zero_label' in check('semfpn', root, *differs).error

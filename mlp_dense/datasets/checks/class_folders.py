@@ -36,6 +36,13 @@ def class_findings(settings: ClassificationSettings) -> Iterator[Finding]:
         message = f'holds {len(folders)} class folders{names}, but its {kind} has {len(classes)} classes'
         yield Finding('error', images, f'{message}; complete the folders, or {remedy}', 'class folders')
     elif any(name != folder and name in folders for name, folder in zip(classes, folders, strict=True)):
+        if lacking := sorted({*classes} - {*folders}):
+            extra = sorted({*folders} - {*classes})
+            message = (
+                f'has {_listed(extra)} and lacks {_listed(lacking)} of the classes, so that others get wrong numbers'
+            )
+            yield Finding('error', images, f'{message}; rename the folders, or the classes', 'class folders')
+            return
         message = 'its class folders are numbered by name, but the classes of the config are in another order'
         yield Finding('error', images, f'{message}; write classes={folders[:200]}', 'class folders')
 

@@ -53,6 +53,15 @@ def _images_below(folder: Path) -> Path:
     return inside[0] if is_only else folder
 
 
+def divide_below(samples: Samples, root: Path, folder: Path) -> dict[str, Samples]:
+    """Divide images in class folders that each have folders of splits inside; by '' unless all images are in one."""
+    splits: dict[str, Samples] = {}
+    for path, name in samples:
+        parts = (root / path).relative_to(folder).parts
+        splits.setdefault(read_folder(parts[1])[1] if len(parts) > 2 else '', []).append((path, name))
+    return splits if '' not in splits and 'train' in splits else {'': samples}
+
+
 def _subfolders(folder: Path) -> list[Path]:
     """List the folders in a folder, without those that systems and archives make."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not is_strange(path.name))

@@ -19,9 +19,7 @@ LINE = re.compile(rf'"?(?P<path>[^"]*?{SUFFIX})"?\s*[\s,;]\s*"?(?P<label>[^,;\t"
 
 def find_lists(data: Path, val: str = '') -> dict[str, Path]:
     """Return the lists of a folder, or the one that the user named and that of validation beside it, by split."""
-    folders = [data, data / 'meta'] if data.is_dir() else [data.parent]
-    paths = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
-    paths = [path for path in paths if path.suffix.lower() in KINDS and path.is_file() and _is_list(path)]
+    paths = list_files(data)
     if data.is_file():
         paths = [path for path in paths if split_of_name(path.name) == 'val' and split_of_name(data.name) == 'train']
         paths.append(data)
@@ -31,6 +29,13 @@ def find_lists(data: Path, val: str = '') -> dict[str, Path]:
         if other != path:
             raise UserError(f'{other} and {path} are both lists of images; name one as DATA, and --val FILE')
     return {**lists, 'val': Path(val)} if val and lists else lists
+
+
+def list_files(data: Path) -> list[Path]:
+    """Return the files that list images, in a folder and its ``meta/``, or beside a file."""
+    folders = [data, data / 'meta'] if data.is_dir() else [data.parent]
+    paths = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
+    return [path for path in paths if path.suffix.lower() in KINDS and path.is_file() and _is_list(path)]
 
 
 def _is_list(path: Path) -> bool:

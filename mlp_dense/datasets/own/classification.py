@@ -14,8 +14,8 @@ from unicodedata import normalize
 from mlp_dense.datasets.checks.copies import same_content
 from mlp_dense.datasets.checks.settings import class_folders
 from mlp_dense.datasets.images import size_of
-from mlp_dense.datasets.own.class_folders import find_folders, read_folders
-from mlp_dense.datasets.own.class_lists import find_lists, name_numbers, read_lists
+from mlp_dense.datasets.own.class_folders import divide_below, find_folders, read_folders
+from mlp_dense.datasets.own.class_lists import find_lists, list_files, name_numbers, read_lists
 from mlp_dense.datasets.own.data import OwnData, Request, Samples
 from mlp_dense.datasets.own.outputs import Code, Outputs
 from mlp_dense.datasets.own.splits import divide
@@ -83,6 +83,9 @@ def _find_layout(request: Request) -> Layout:
     classes = {name for samples in splits.values() for _, name in samples}
     lists = find_lists(data, request.val) if len(classes) < 2 else {}
     if folders and not lists:
+        if {*folders} == {''}:
+            splits = divide_below(splits[''], root, folders[''])
+        notes += [f'{path}: is left out, since class folders tell the classes' for path in list_files(data)]
         if request.val:
             raise UserError(f'--val {request.val}: {data} holds class folders; name the list for training as DATA')
         table = read_table(root, request.classes)[0] if request.classes else []
