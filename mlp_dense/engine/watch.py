@@ -71,12 +71,15 @@ class WatchHook(Hook):
         images = batch.get('inputs') if isinstance(batch, Mapping) else None
         if runner.cfg.get('default_scope') != 'mmpretrain' or not isinstance(images, (list, tuple)):
             return
-        sizes = list(dict.fromkeys('x'.join(map(str, image.shape[:0:-1])) for image in images))
-        if len(sizes) > 1:
-            raise UserError(
-                f'{split}_dataloader: the images of a batch differ in size ({" and ".join(sizes[:2])}), and a '
-                f'classifier sees them padded; add a CenterCrop to the pipeline or set {split}_dataloader.batch_size=1'
-            )
+        # With test-time augmentation the views of all images, each a batch of its own.
+        for view in images if isinstance(images[0], (list, tuple)) else [images]:
+            sizes = list(dict.fromkeys('x'.join(map(str, image.shape[:0:-1])) for image in view))
+            if len(sizes) > 1:
+                raise UserError(
+                    f'{split}_dataloader: the images of a batch differ in size ({" and ".join(sizes[:2])}), and a '
+                    f'classifier sees them padded; add a CenterCrop to the pipeline or set '
+                    f'{split}_dataloader.batch_size=1'
+                )
 
     def _check_metrics(self, runner: Runner, metrics: Mapping[str, Any] | None, split: str) -> None:
         numbers = {name: value for name, value in (metrics or {}).items() if isinstance(value, Real)}

@@ -61,5 +61,9 @@ def test_a_classifier_is_not_judged_on_padded_images(runner):
     with pytest.raises(UserError, match=r'val_dataloader: the images of a batch differ in size \(50x40 and 64x40\)'):
         WatchHook('c.py').before_val_iter(runner, 0, {'inputs': images})
     WatchHook('c.py').before_test_iter(runner, 0, {'inputs': images[:1] * 2})
+    views = [(image, image) for image in images]  # of test-time augmentation: sizes may differ between views
+    WatchHook('c.py').before_test_iter(runner, 0, {'inputs': views})
+    with pytest.raises(UserError, match=r'test_dataloader: the images of a batch differ'):
+        WatchHook('c.py').before_test_iter(runner, 0, {'inputs': [tuple(images)]})
     runner.cfg = {'default_scope': 'mmdet'}  # which pads by design, and tells the model
     WatchHook('c.py').before_test_iter(runner, 0, {'inputs': images})
