@@ -31,7 +31,7 @@ class LayerDecay(DefaultOptimWrapperConstructor):
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None):
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
         rate = self.paramwise_cfg.get('layer_decay_rate')
-        if not isinstance(rate, (int, float)) or not 0 < rate <= 1:
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate <= 1:
             raise ArgumentError(
                 f'the constructor LayerDecay needs optim_wrapper.paramwise_cfg.layer_decay_rate, a number above 0 and '
                 f'at most 1, got {rate!r}'

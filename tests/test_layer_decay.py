@@ -121,7 +121,13 @@ def test_a_detector_has_them_too_beside_mmengines_rules():
 
 def test_what_cannot_be_decayed_is_told():
     model = nn.ModuleDict({'backbone': nn.Linear(2, 2)})
-    for rules in ({}, {'layer_decay_rate': 0.0}, {'layer_decay_rate': 1.5}, {'layer_decay_rate': '0.5'}):
+    for rules in (
+        {},
+        {'layer_decay_rate': 0.0},
+        {'layer_decay_rate': 1.5},
+        {'layer_decay_rate': '0.5'},
+        {'layer_decay_rate': True},
+    ):
         with pytest.raises(ArgumentError, match='layer_decay_rate, a number above 0 and at most 1'):
             groups(model, constructor='LayerDecay', paramwise_cfg=rules)
     with pytest.raises(ArgumentError, match='needs a backbone with get_layer_depth, and ModuleDict has none'):

@@ -58,6 +58,14 @@ def test_numbers_out_of_range(key, value, small):
     assert line(small('semfpn', {key: value})).startswith(f'{key} is {value}; give a ')
 
 
+def test_layer_wise_rates_without_their_constructor(small):
+    cfg = small('semfpn')
+    cfg.optim_wrapper.paramwise_cfg = dict(layer_decay_rate=0.75)
+    assert "optim_wrapper.constructor='LayerDecay'" in line(cfg)
+    cfg.optim_wrapper.constructor = 'LayerDecay'
+    check_training(cfg)
+
+
 @pytest.mark.parametrize(
     ('key', 'value'),
     [

@@ -54,6 +54,14 @@ def _check_schedule(cfg: Config) -> None:
     for name in ('lr', 'weight_decay'):
         value = (cfg.optim_wrapper.get('optimizer') or {}).get(name, 0)
         check_not_negative(value, f'optim_wrapper.optimizer.{name}')
+    constructor = cfg.optim_wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
+    if constructor == 'DefaultOptimWrapperConstructor' and 'layer_decay_rate' in (
+        cfg.optim_wrapper.get('paramwise_cfg') or {}
+    ):
+        raise UserError(
+            'optim_wrapper.paramwise_cfg.layer_decay_rate changes nothing without its constructor; set '
+            "optim_wrapper.constructor='LayerDecay', or leave it out"
+        )
 
 
 def hooks(cfg: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
