@@ -244,5 +244,7 @@ def test_names_are_escaped_and_a_large_matrix_is_a_picture(number, is_table):
     assert '<b>0' not in page and '<script>' not in page and '<i>' not in page
     assert '&lt;b&gt;0&lt;/b&gt;' in page
     assert len(re.findall(r'title="<b>\d+</b> as <b>\d+</b>: [01]"', html.unescape(page))) == (9 if is_table else 0)
+    # Long names are cut off there, so that they leave room for the figures; whoever points at one sees it whole.
+    assert len(re.findall(r'title="(<b>\d+</b>)"><span>\1</span>', html.unescape(page))) == (6 if is_table else 0)
     assert page.count('<img') == (0 if is_table else 1)
     assert 'no records of a training' in page
