@@ -1,8 +1,8 @@
-"""Export a segmentor, a detector or a backbone to ONNX or to torch.export's .pt2, and check the file against PyTorch.
+"""Export a segmentor, detector, classifier or backbone to ONNX or torch.export's .pt2; check the file against PyTorch.
 
-A segmentor gives logits at the image's size. A detector gives the raw maps of its head, class and box per level,
-without anchors and NMS; a two-stage one (Mask R-CNN) the maps of its neck and of its RPN, since what follows depends on
-the boxes found. --backbone gives the backbone's levels.
+A segmentor gives logits at the image's size, a classifier one for each class. A detector gives the raw maps of its
+head, class and box per level, without anchors and NMS; a two-stage one (Mask R-CNN) the maps of its neck and of its
+RPN, since what follows depends on the boxes found. --backbone gives the backbone's levels.
 
 The input is one float32 tensor, (batch, channels, height, width), already normalised: (pixel - mean) / std, pixels from
 0 to 255, sides padded to multiples of size_divisor. These figures, channel order, classes, strides and sizes stand in
