@@ -1,8 +1,7 @@
 """Peak memory of a step on a CPU: each in a process of its own."""
 
-import os
-
 import pytest
+from failing import end, fail
 
 from benchmarks import memory
 from benchmarks.cases import ORIGINAL, PROJECT, How, OpCase
@@ -19,14 +18,6 @@ def test_memory_is_that_of_the_step():
     assert original > 80 * MIB  # offsets as large as two maps, columns, product and result
     (trained,) = memory.peak_memory([(case, PROJECT)], How(train=True), {})
     assert trained > 48 * MIB  # the result, its gradient and that of the input at the least
-
-
-def end(*_):
-    os.kill(os.getpid(), 9)
-
-
-def fail(*_):
-    raise RuntimeError('not enough memory\nand more')
 
 
 @pytest.mark.parametrize(('function', 'reason'), [(end, 'its process was killed'), (fail, 'not enough memory$')])

@@ -62,10 +62,11 @@ def test_requirements_are_the_maintained_forks_and_every_extra_is_whole(metadata
     assert {'onedl-mmcv', 'onedl-mmdetection'} <= asked(metadata, 'det')
     assert {'onedl-mmcv', 'onedl-mmsegmentation'} <= asked(metadata, 'seg')
     assert {'onedl-mmcv', 'onedl-mmpretrain'} <= asked(metadata, 'cls')
-    assert asked(metadata, 'all') == asked(metadata, 'det') | asked(metadata, 'seg') | asked(metadata, 'cls')
+    parts = ('det', 'seg', 'cls', 'robust')
+    assert asked(metadata, 'all') == set().union(*(asked(metadata, part) for part in parts))
     assert {'onnx', 'onnxruntime', 'onnxscript'} == asked(metadata, 'export')
     assert {'pytest', 'ruff', 'mypy'} <= asked(metadata, 'dev')
-    assert sorted(metadata.get_all('Provides-Extra')) == ['all', 'cls', 'det', 'dev', 'export', 'seg']
+    assert sorted(metadata.get_all('Provides-Extra')) == ['all', 'cls', 'det', 'dev', 'export', 'robust', 'seg']
 
 
 def test_every_range_admits_the_tested_version(metadata: Message) -> None:
