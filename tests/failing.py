@@ -1,4 +1,4 @@
-"""Functions that fail in processes of their own, which find them by name: a library installs another package ``tests``."""
+"""Functions that fail in processes of their own, which find them by name: a library has a package ``tests``, too."""
 
 import os
 
