@@ -25,6 +25,7 @@ from mlp_dense.datasets.images import CheckedPipeline
 from mlp_dense.datasets.labels import watch_labels
 from mlp_dense.engine import hooks
 from mlp_dense.engine.checks import check_data, check_init, check_length, check_training, innermost
+from mlp_dense.engine.checks.classes import check_saved_classes
 from mlp_dense.engine.config import load_config
 from mlp_dense.engine.console import RunConsole, on_screen
 from mlp_dense.engine.endings import one_line_endings
@@ -117,6 +118,8 @@ class CheckedRunner(Runner):
         content = read_checkpoint(filename)
         if self._resume:
             check_state(content, filename, self.cfg)
+        if self.exact:
+            check_saved_classes(self.cfg, content.get('meta'), filename)
         has_both = self.exact and 'steps' in (content.get('ema_state_dict') or {})
         if has_both:  # EMAHook exchanges the average and the weights, which it has saved in each other's place
             self.call_hook('after_load_checkpoint', checkpoint=content)

@@ -13,6 +13,7 @@ from mmengine.config import ConfigDict
 
 from mlp_dense.datasets.shapes import CLS_METAINFO
 from mlp_dense.engine.checks import check_data, check_training, content
+from mlp_dense.engine.checks.classes import check_saved_classes
 from mlp_dense.engine.metainfo import class_names
 from mlp_dense.errors import UserError
 
@@ -200,6 +201,9 @@ def test_labels_in_an_annotation_file_of_mmengine(config, root):
     cfg.val_evaluator = dict(type='MultiLabelMetric')
     write([[0, 1], [9]])
     check_data(cfg, 'train', 'val')
+    cfg.model.head = ConfigDict(type='LogitsHead')
+    assert 'train_dataloader.dataset has several classes for an image, but LogitsHead takes one' in line(cfg)
+    cfg.model.head = ConfigDict(type='MultiLabelClsHead')
     write([[0, 1], [10]])
     assert 'is of class 10, but the classes are 0 to 9' in line(cfg)
     (root / 'a.json').write_text('{')
@@ -275,6 +279,16 @@ def test_backbone_and_head_go_together(config):
     assert 'num_classes is None; give a whole number' in line(config({'model.backbone.num_classes': None}))
     accuracy = {'model.head.cal_acc': True, 'model.head.topk': (1, 11)}
     assert 'set model.head.topk=(1,)' in line(config(accuracy))
+
+
+def test_classes_of_a_checkpoint_number_those_of_the_data(config):
+    check_saved_classes(config(), dict(dataset_meta=dict(classes=NAMES)), 'x.pth')
+    check_saved_classes(config(), dict(dataset_meta=dict(classes=[name.upper() for name in NAMES])), 'x.pth')
+    check_saved_classes(config(), {}, 'x.pth')
+    with pytest.raises(
+        UserError, match=r"checkpoint x.pth has '.*' as class \d, but train_dataloader.dataset has it as"
+    ):
+        check_saved_classes(config(), dict(dataset_meta=dict(classes=['cat', *NAMES[:-1]])), 'x.pth')
 
 
 def test_one_class_is_nothing_to_tell_apart(config, root):

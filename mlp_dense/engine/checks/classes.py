@@ -69,6 +69,36 @@ def check_class_list(cfg: Config, key: str, dataset: Mapping[str, Any]) -> None:
         raise UserError(f'{place} has {", ".join(twice)} more than once; every class needs a name of its own')
 
 
+def check_saved_classes(cfg: Config, meta: Any, source: str) -> None:
+    """Check the classes of a checkpoint, which number the model's outputs, against those of the data.
+
+    Other names at the same numbers are no fault: they may be other words for the same.
+
+    Args:
+        cfg: the config.
+        meta: the checkpoint's ``meta``, if it has one.
+        source: the file's name.
+
+    Raises:
+        UserError: the data have a class of the checkpoint at another number, among as many classes.
+    """
+    data_meta = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
+    saved = data_meta.get('classes') if isinstance(data_meta, Mapping) else None
+    if not isinstance(saved, (list, tuple)):
+        return
+    for key, dataset in datasets(cfg):
+        names = class_names(cfg, dataset)
+        if names is None or len(names) != len(saved):
+            continue
+        moved = [name for name, before in zip(names, saved, strict=True) if name != before and name in saved]
+        if moved:
+            name, numbers = moved[0], (list(saved).index(moved[0]), names.index(moved[0]))
+            raise UserError(
+                f'checkpoint {source} has {name!r} as class {numbers[0]}, but {key} has it as class {numbers[1]}; '
+                f'give the data the classes in the order of the checkpoint: {tuple(saved[:200])}'
+            )
+
+
 def _difference(names: list[str], others: list[str]) -> str:
     """Say in which way one list of classes is not the other."""
     if sorted(names) == sorted(others):

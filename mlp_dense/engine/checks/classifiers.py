@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mlp_dense.engine.checks.classes import class_count, heads
 from mlp_dense.engine.checks.numbers import check_whole
-from mlp_dense.engine.metainfo import evaluators
+from mlp_dense.engine.metainfo import datasets, evaluators
 from mlp_dense.engine.registered import argument_names, argument_value, find_class, is_a
 from mlp_dense.errors import UserError
 
@@ -96,6 +96,10 @@ def _check_loss(cfg: Config, number: int) -> None:
     is_multi_label = _is_like(cfg, owner, 'MultiLabelClsHead')
     if not is_multi_label and not _is_like(cfg, owner, 'ClsHead') and not is_a(cfg, owner, 'MODELS', 'TimmClassifier'):
         return
+    several = [place for place, data in datasets(cfg, 'train') if is_a(cfg, data, 'DATASETS', 'MultiLabelDataset')]
+    if several and not is_multi_label:
+        remedy = 'set a head such as MultiLabelLinearClsHead, or another data set'
+        raise UserError(f'{several[0]} has several classes for an image, but {owner.get("type")} takes one; {remedy}')
     if number == 1 and not is_multi_label:
         raise UserError('the data have one class, so there is nothing to tell apart; add images of another class')
     preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
