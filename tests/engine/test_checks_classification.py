@@ -197,13 +197,16 @@ def test_labels_in_an_annotation_file_of_mmengine(config, root):
         (root / 'a.json').write_text(json.dumps(dict(metainfo=dict(classes=NAMES), data_list=items)))
 
     dataset = {'type': 'MultiLabelDataset', 'metainfo': None, 'ann_file': 'a.json', 'data_prefix': 'classes/train'}
-    cfg = config(dataset=dataset, model={'head': dict(type='MultiLabelClsHead')})
+    levels = {'model.backbone.fork_feat': True}
+    cfg = config(levels, dataset=dataset, model={'head': dict(type='MultiLabelClsHead')})
     cfg.val_evaluator = dict(type='MultiLabelMetric')
     write([[0, 1], [9]])
     check_data(cfg, 'train', 'val')
-    cfg.model.head = ConfigDict(type='LogitsHead')
+    cfg.model.head, cfg.model.backbone.fork_feat = ConfigDict(type='LogitsHead'), False
     assert 'train_dataloader.dataset has several classes for an image, but LogitsHead takes one' in line(cfg)
     cfg.model.head = ConfigDict(type='MultiLabelClsHead')
+    assert 'MultiLabelClsHead, but model.backbone gives logits' in line(cfg)
+    cfg.model.backbone.fork_feat = True
     write([[0, 1], [10]])
     assert 'is of class 10, but the classes are 0 to 9' in line(cfg)
     (root / 'a.json').write_text('{')

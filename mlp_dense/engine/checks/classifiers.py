@@ -48,7 +48,8 @@ def _check_parts(cfg: Config, model: Mapping[str, Any]) -> None:
     gives_levels = bool(argument_value(cfg, backbone, 'MODELS', 'fork_feat'))
     if gives_levels and is_a(cfg, head, 'MODELS', 'LogitsHead'):
         raise UserError('model.backbone.fork_feat is True, but LogitsHead takes logits; set it to False')
-    if not gives_levels and (taker is None or 'in_channels' in argument_names(taker)):
+    is_stock = taker is None or taker.__module__.startswith('mmpretrain.')  # all of these take the last of several maps
+    if not gives_levels and (is_stock or 'in_channels' in argument_names(taker)):
         name = head.get('type') if isinstance(head, Mapping) else None
         fault = f'model.head.type is {name}, but model.backbone gives logits'
         raise UserError(
