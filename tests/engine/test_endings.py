@@ -54,7 +54,7 @@ def test_an_error_of_pytorch_with_a_remedy(error, remedy):
 def test_a_name_that_no_registry_has_is_told_in_one_line():
     with pytest.raises(UserError) as error, one_line_endings():
         build_from_cfg(dict(type='EMAHok'), HOOKS)
-    assert str(error.value).startswith('EMAHok is no hook that mmengine knows; correct that type')
+    assert 'EMAHok is no hook that' in str(error.value) and 'knows; correct that type' in str(error.value)
 
 
 @pytest.mark.parametrize('error', [RuntimeError('shapes differ'), OSError(2, 'x'), KeyError('x'), KeyboardInterrupt()])
