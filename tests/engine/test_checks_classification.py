@@ -165,6 +165,20 @@ def test_lists(text, expected, config, root):
     assert expected in line(cfg)
 
 
+def test_a_test_by_a_list_needs_no_class_folders(config, root):
+    flat = root / 'flat'
+    flat.mkdir()
+    for path in (root / 'classes/val').glob('*/*'):
+        path.rename(flat / path.name)
+    (root / 'test.txt').write_text(''.join(f'{path.name} 0\n' for path in flat.iterdir()))
+    cfg = config()
+    for split in ('val', 'test'):
+        cfg[f'{split}_dataloader'].dataset.data_prefix = 'flat'
+    cfg.test_dataloader.dataset.ann_file = 'test.txt'
+    check(cfg, 'test')
+    assert 'holds no folder of a class' in line(cfg, 'train', 'val')
+
+
 def test_files_of_cifar(config, root, monkeypatch):
     from mmpretrain.datasets import CIFAR10
 

@@ -29,7 +29,7 @@ def check_data(cfg: Config, *splits: str) -> None:
     for split in splits:
         check_loader(cfg, split)
     check_model(cfg)
-    check_class_folders(cfg)
+    check_class_folders(cfg, *splits)
     check_classes(cfg)
     check_classifier(cfg, *splits)
     check_zero_label(cfg)
