@@ -8,7 +8,7 @@ from runs import ROOT
 
 from mlp_dense.backbones._paper import families
 from mlp_dense.engine.config import load_config
-from mlp_dense.engine.runner import fit_to_cpu
+from mlp_dense.engine.machine import fit_to_cpu
 
 FAMILIES = [family.paper.prefix for family in families()]
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from runs import ROOT, run_tool
 
-from mlp_dense.engine import runner
+from mlp_dense.engine import machine
 from mlp_dense.engine.config import apply_option, load_config
-from mlp_dense.engine.runner import fit_to_packages
+from mlp_dense.engine.machine import fit_to_packages
 from mlp_dense.errors import UserError
 from mlp_dense.report.curves import draw, names_of, read_run
 
@@ -164,8 +164,8 @@ def test_without_tensorboard_training_goes_on_and_says_so(monkeypatch):
     fit_to_packages(cfg)
     assert len(cfg.visualizer.vis_backends) == 2
     told = []
-    monkeypatch.setattr(runner, 'find_spec', lambda name: None)
-    monkeypatch.setattr(runner, 'print_log', lambda text, **options: told.append((text, options['level'])))
+    monkeypatch.setattr(machine, 'find_spec', lambda name: None)
+    monkeypatch.setattr(machine, 'print_log', lambda text, **options: told.append((text, options['level'])))
     fit_to_packages(cfg)
     assert [backend.type for backend in cfg.visualizer.vis_backends] == ['LocalVisBackend']
     assert len(told) == 1
@@ -176,7 +176,7 @@ def test_without_tensorboard_training_goes_on_and_says_so(monkeypatch):
 def test_weights_and_biases_is_never_left_out_silently(monkeypatch):
     cfg = load_config(str(ROOT / 'configs/upernet_cyclemlp_shapes.py'))
     cfg.visualizer.vis_backends = dict(type='WandbVisBackend')
-    monkeypatch.setattr(runner, 'find_spec', lambda name: None)
+    monkeypatch.setattr(machine, 'find_spec', lambda name: None)
     with pytest.raises(UserError, match='pip install wandb'):
         fit_to_packages(cfg)
 

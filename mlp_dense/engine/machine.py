@@ -1,0 +1,70 @@
+"""What a config asks for and this machine does not have: packages, and an accelerator."""
+
+from __future__ import annotations
+
+import logging
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from mlp_dense.errors import UserError
+
+
+def fit_to_packages(cfg: Config) -> None:
+    """Take TensorBoard, which is on by default, out of ``cfg`` in place where it is not installed.
+
+    Raises:
+        UserError: the config asks for Weights & Biases, which is not installed.
+    """
+    backends = (cfg.get('visualizer') or {}).get('vis_backends') or []
+    if isinstance(backends, dict):
+        backends = cfg.visualizer.vis_backends = [backends]
+    for backend in list(backends):
+        if backend.type == 'WandbVisBackend' and find_spec('wandb') is None:
+            raise UserError('visualizer.vis_backends asks for WandbVisBackend; install it with: pip install wandb')
+        if backend.type == 'TensorboardVisBackend' and find_spec('tensorboard') is None:
+            message = 'TensorBoard is not installed (pip install tensorboard): curves go to vis_data/scalars.json only'
+            print_log(message, logger='current', level=logging.WARNING)
+            backends.remove(backend)
+
+
+def fit_to_cpu(cfg: Config) -> None:
+    """Replace, in place, what needs an accelerator: SyncBN, mixed precision and, with a launcher, NCCL."""
+    if _sync_to_plain(cfg.model):
+        print_log('No GPU: SyncBN layers become BN layers', logger='current', level=logging.WARNING)
+    cfg.pop('sync_bn', None)
+    if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
+        print_log('No GPU: mixed precision is off', logger='current', level=logging.WARNING)
+        cfg.optim_wrapper.type = 'OptimWrapper'
+        for name in ('loss_scale', 'dtype', 'use_fsdp'):
+            cfg.optim_wrapper.pop(name, None)
+    if cfg.launcher == 'none':
+        return
+    if cfg.launcher != 'pytorch':
+        raise UserError(
+            f'--launcher {cfg.launcher} needs GPUs, and none is visible here; on CPU use tools/dist_train.sh'
+        )
+    # mmengine picks a GPU before it joins the group, so the group is made here.
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+
+
+def _sync_to_plain(node: Any) -> int:
+    """Turn the SyncBN layers of a model config into BN layers, and return how many there were."""
+    if isinstance(node, (list, tuple)):
+        return sum(_sync_to_plain(value) for value in node)
+    if not isinstance(node, dict):
+        return 0
+    inside = sum(_sync_to_plain(value) for value in node.values())
+    if node.get('type') not in ('SyncBN', 'MMSyncBN', 'NaiveSyncBN'):
+        return inside
+    node['type'] = 'BN'
+    return inside + 1
