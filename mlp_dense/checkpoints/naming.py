@@ -27,7 +27,10 @@ def part_below(state: StateDict, source: str, prefix: str | None) -> dict[str, T
     prefix = prefix.rstrip('.') + '.'
     part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     if not part:
-        raise CheckpointError(f'{source} has no key that starts with {prefix!r}; the first is {next(iter(state))!r}')
+        raise CheckpointError(
+            f'{source} has no key that starts with {prefix!r}; the first is {next(iter(state))!r}; if it holds that '
+            f'part alone, leave out prefix or --backbone'
+        )
     return part
 
 

@@ -173,6 +173,8 @@ def test_pictures_of_truth_and_prediction(monkeypatch):
         ('truth: b', classes.GREEN), ('0.70  b', classes.GREEN), ('0.20  a', classes.RED), ('0.10  c', classes.RED)
     ]  # fmt: skip
     assert entries[1] == [('truth: a  70%', classes.GREEN), ('truth: c  30%', classes.GREEN)]
+    classes.draw_classes(image, right, ['a', 'b' * 180, 'c'])
+    assert entries[2][0] == (f'truth: {"b" * 45}...', classes.GREEN)
 
 
 @pytest.mark.parametrize(
