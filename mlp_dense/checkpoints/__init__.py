@@ -5,7 +5,7 @@ mmengine, mmdet and mmseg opens a checkpoint, read files through :func:`read_che
 """
 
 from mlp_dense.checkpoints.loading import load_into, unwrapped
-from mlp_dense.checkpoints.naming import Names, StateDict, part_below, rename, with_own_names
+from mlp_dense.checkpoints.naming import Names, StateDict, average_with_own_names, part_below, rename, with_own_names
 from mlp_dense.checkpoints.planning import plan_load, state_dict_mismatch
 from mlp_dense.checkpoints.reading import Checkpoint, read_checkpoint, unwrap
 from mlp_dense.checkpoints.report import LoadReport
@@ -17,6 +17,7 @@ __all__ = [
     'LoadReport',
     'Names',
     'StateDict',
+    'average_with_own_names',
     'load_into',
     'part_below',
     'plan_load',

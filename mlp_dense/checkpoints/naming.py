@@ -80,3 +80,9 @@ def with_own_names(model: nn.Module, state: StateDict) -> dict[str, Tensor]:
             rest = {name: value for name, value in state.items() if not name.startswith(prefix)}
             state = rest | {prefix + name: value for name, value in module.from_released(part).items()}
     return dict(state)
+
+
+def average_with_own_names(model: nn.Module, average: StateDict) -> dict[str, Tensor]:
+    """Bring the tensors of an average that mmengine wrote to their names in a model, below ``module.`` as before."""
+    state = {name.removeprefix('module.'): value for name, value in average.items() if name.startswith('module.')}
+    return {f'module.{name}': value for name, value in with_own_names(model, state).items()}

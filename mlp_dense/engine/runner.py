@@ -16,7 +16,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mlp_dense.checkpoints import load_into, read_checkpoint, unwrapped
+from mlp_dense.checkpoints import average_with_own_names, load_into, read_checkpoint, unwrapped, with_own_names
 from mlp_dense.datasets.coco import complete_coco
 from mlp_dense.datasets.images import CheckedPipeline
 from mlp_dense.datasets.labels import watch_labels
@@ -120,6 +120,9 @@ class CheckedRunner(Runner):
             check_saved_classes(self.cfg, content.get('meta'), filename)
         has_both = self.exact and 'steps' in (content.get('ema_state_dict') or {})
         if has_both:  # EMAHook exchanges the average and the weights, which it has saved in each other's place
+            model, average = unwrapped(self.model), content['ema_state_dict']
+            content['state_dict'] = with_own_names(model, content['state_dict'])
+            content['ema_state_dict'] = {'steps': average['steps'], **average_with_own_names(model, average)}
             self.call_hook('after_load_checkpoint', checkpoint=content)
         load_into(self.model, filename, exact=self.exact, content=content)
         if not has_both:  # EMAHook starts its average from these tensors, which the file may name otherwise or lack
