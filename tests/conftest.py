@@ -11,6 +11,17 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / 'tools'))
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that makes long forms of tests/faults/: docs/faults.md has what came of them."""
+    parser.addoption('--times', type=int, default=0, help='how often tests/faults/ tries a fault; 0: seldom')
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session')
+def times(request: pytest.FixtureRequest) -> int:
+    """How often a fault is to be tried; 0 in the suite, where a test tries it as often as its time allows."""
+    return request.config.getoption('--times')
