@@ -13,6 +13,7 @@ import os
 import re
 import runpy
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -105,12 +106,7 @@ def run_script(*command: object, **env: str) -> Finished:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=ROOT,
-        env={
-            **os.environ,
-            'OMP_NUM_THREADS': '1',
-            'PYTHONPATH': os.pathsep.join(map(str, (ROOT, ROOT / 'tests'))),
-            **env,
-        },
+        env=environment(env),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -119,13 +115,19 @@ def run_script(*command: object, **env: str) -> Finished:
     return Finished(done.returncode, done.stdout)
 
 
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a command that runs here, with more variables."""
+    path = os.pathsep.join(map(str, (ROOT, ROOT / 'tests')))
+    return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': path, **more}
+
+
 def run_tool(tool: str, *args: object, **env: str) -> Finished:
     """``python tools/<tool>.py ARGS`` in the root of the repository, with more environment variables."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(PRELOAD)
     with TemporaryDirectory() as folder:
         log = Path(folder, 'output')
-        process = context.Process(target=_run, args=(log, tool, [str(arg) for arg in args], env))
+        process = context.Process(target=run_here, args=(log, tool, [str(arg) for arg in args], env))
         process.start()
         process.join(TIMEOUT)
         if process.is_alive():
@@ -140,7 +142,7 @@ def run_tool_on_terminal(tool: str, *args: object, columns: int = 100) -> Finish
     context.set_forkserver_preload(PRELOAD)
     near, far = os.openpty()
     fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack('HHHH', 50, columns, 0, 0))
-    process = context.Process(target=_run, args=(Path(os.ttyname(far)), tool, [str(arg) for arg in args]))
+    process = context.Process(target=run_here, args=(Path(os.ttyname(far)), tool, [str(arg) for arg in args]))
     process.start()
     output, ends = bytearray(), time.monotonic() + TIMEOUT
     while time.monotonic() < ends:
@@ -154,7 +156,14 @@ def run_tool_on_terminal(tool: str, *args: object, columns: int = 100) -> Finish
     return Finished(process.exitcode, output.decode().replace('\r\n', '\n'))
 
 
-def _run(log: Path, tool: str, args: list[str], env: Mapping[str, str] | None = None) -> None:
+def run_here(
+    log: Path, tool: str, args: list[str], env: Mapping[str, str] | None = None, leads_group: bool = False
+) -> None:
+    """Run a tool in this process, which may become the leader of a process group of its own."""
+    if leads_group:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # for who waits for a line
     os.environ.update(env or {})
     with log.open('w') as file:
         os.dup2(file.fileno(), 1)
