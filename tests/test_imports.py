@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'mlp_dense'
 # Rooms from the lowest up; those of one line do not know each other.
 ROOMS = [
     ['errors'],
-    ['ops', 'pickled', 'folders'],
+    ['ops', 'pickled', 'folders', 'processes'],
     ['safe_files'],
     ['checkpoints'],
     ['layers'],

@@ -34,7 +34,9 @@ def start(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) ->
     try:
         from mlp_dense.engine.quiet import quiet_libraries
         from mlp_dense.errors import user_errors
+        from mlp_dense.processes import end_with_launcher
 
+        end_with_launcher()
         if getattr(args, 'log', '') != 'full':
             quiet_libraries()
     except KeyboardInterrupt:
@@ -56,6 +58,18 @@ def parse_size(text: str) -> tuple[int, int]:
         )
     width, height = match.groups()
     return int(width), int(height or width)
+
+
+def at_least(least: float) -> Callable[[str], float]:
+    """Return a parser of numbers from ``least`` up, of its type."""
+
+    def number(text: str) -> float:
+        value = type(least)(text)
+        if not value >= least:
+            raise argparse.ArgumentTypeError(f'{text}: give numbers from {least}')
+        return value
+
+    return number
 
 
 def parse_option(text: str) -> tuple[str, str]:

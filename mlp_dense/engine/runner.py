@@ -35,10 +35,12 @@ from mlp_dense.engine.resume import (
     keep_to_data,
     shape_of_run,
 )
+from mlp_dense.engine.saving import with_own_hook
 from mlp_dense.engine.schedule import resume_schedules, schedules
 from mlp_dense.engine.watch import WatchHook
 from mlp_dense.errors import DISK_FULL, UserError
 from mlp_dense.folders import make_folder
+from mlp_dense.processes import WorkerStart
 from mlp_dense.safe_files import check_file
 
 
@@ -106,6 +108,10 @@ class CheckedRunner(Runner):
         if RunConsole.current is not None:
             RunConsole.current.attach(logger)
         return logger
+
+    def register_hook(self, hook: Any, priority: Any = None) -> None:
+        """Register a hook as mmengine's runner does, with SavingHook in the place of CheckpointHook."""
+        super().register_hook(with_own_hook(hook), priority)
 
     def load_checkpoint(self, filename: str, map_location: Any = 'cpu', **options: Any) -> dict[str, Any]:
         """Load a checkpoint into the model and return what else it holds, as mmengine's runner does.
@@ -182,6 +188,7 @@ class CheckedRunner(Runner):
             folders = ', '.join(dataset.get('data_prefix', {}).values())
             raise UserError(f'{dataset.get("data_root")} holds no image that can be used ({folders})') from error
         check_length(loader)
+        loader.worker_init_fn = WorkerStart(loader.worker_init_fn)
         for dataset in innermost(loader.dataset):
             if isinstance(getattr(dataset, 'pipeline', None), Compose):
                 watch_labels(dataset)
