@@ -27,10 +27,10 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from tools._arguments import parse_option, parse_size, start
+from tools._arguments import at_least, parse_option, parse_size, start
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -71,18 +71,6 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--repeats', type=at_least(2), default=15, help='rounds; the more, the less noise counts')
     parser.add_argument('--min-time', type=at_least(0.0), default=0.05, help='seconds of a turn; short steps repeat')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write all numbers')
-
-
-def at_least(least: float) -> Callable[[str], float]:
-    """Return a parser of numbers from ``least`` up, of its type."""
-
-    def number(text: str) -> float:
-        value = type(least)(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f'{text}: give numbers from {least}')
-        return value
-
-    return number
 
 
 def parse_device(text: str) -> str:

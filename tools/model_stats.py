@@ -2,6 +2,7 @@
 
 Example:
     python tools/model_stats.py configs/upernet_cyclemlp_b2_ade20k.py --size 2048x512
+    python tools/model_stats.py configs/upernet_cyclemlp_b2_ade20k.py --plan 0.31    # a step's seconds on one GPU
     python tools/model_stats.py --all
     python tools/model_stats.py --all --markdown    # write the tables of README.md and docs anew
 """
@@ -15,7 +16,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from _arguments import Parser, parse_size, start
+from _arguments import Parser, at_least, parse_size, start
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,11 +31,22 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--markdown', action='store_true', help='print Markdown; with --all write the marked tables of the docs anew'
     )
+    parser.add_argument(
+        '--plan',
+        type=at_least(0.0),
+        metavar='SECONDS',
+        help='hours of the training on 1 to 64 GPUs, where a step of the batch of one GPU takes so long on one',
+    )
+    parser.add_argument('--images', type=at_least(1), help='with --plan: training images of an epoch, for own data')
     args = parser.parse_args(argv)
     if bool(args.configs) == args.all:
         parser.error('give one or more configs, or --all')
     if args.size and args.all:
         parser.error('--size does not go with --all')
+    if args.plan is not None and (args.all or args.markdown or args.size):
+        parser.error('--plan goes with configs and --images alone')
+    if args.images and args.plan is None:
+        parser.error('--images goes with --plan')
     return args
 
 
@@ -77,7 +89,12 @@ def run(args: argparse.Namespace) -> int:
     from mlp_dense.stats.tables import METHODS, archs_table, config_row, configs_table, of_method
 
     warnings.filterwarnings('ignore', category=DeprecationWarning)
-    if args.all and args.markdown:
+    if args.plan is not None:
+        from mlp_dense.stats.plan import ASSUMED, describe_plan
+
+        plans = (describe_plan(config, args.plan, args.images) for config in args.configs)
+        print(*plans, textwrap.fill(ASSUMED, 100), sep='\n')
+    elif args.all and args.markdown:
         rewrite()
     elif args.all:
         tables = (configs_table(map(config_row, of_method(method, own_configs()))) for method in METHODS)
