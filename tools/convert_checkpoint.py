@@ -59,7 +59,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> int:
     from mlp_dense.checkpoints import part_below, read_checkpoint
     from mlp_dense.errors import UserError
-    from mlp_dense.export.weights import BACKBONE, encode_checkpoint, is_data, to_own_layout, write_file
+    from mlp_dense.export.weights import BACKBONE, encode_checkpoint, is_data, to_own_layout
+    from mlp_dense.folders import write_file
 
     def refuse_existing(path: Path) -> None:
         if path.exists() and not args.force:

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     from mlp_dense.engine.config import load_config
     from mlp_dense.export.exportable import load_exportable
     from mlp_dense.export.program import check_packages, to_onnx, to_torch_export, trace
-    from mlp_dense.export.weights import write_file
+    from mlp_dense.folders import write_file
 
     if args.format == 'onnx':
         check_packages(('onnx', 'onnxscript', *['onnxruntime'] * args.verify))

@@ -15,6 +15,12 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mlp_dense.errors import UserError
 
+OUTDATED = 'outdated_ckpts'
+"""The key of the message hub with the paths of the files to remove once the checkpoint that lists them is complete."""
+
+INTERRUPTED = 'interrupted.pth'
+"""The checkpoint of a training by epochs that was stopped within one."""
+
 NUMBERED = re.compile(r'(epoch|iter)_(\d+)\.pth')
 
 
@@ -104,10 +110,14 @@ def keep_to_data(content: dict[str, Any], source: str, folder: str | os.PathLike
     (content.get('meta') or {}).pop('config', None)
     runtime = (content.get('message_hub') or {}).get('runtime_info') or {}
     is_here = '://' not in source and Path(source).expanduser().resolve().parent == Path(folder).resolve()
+    place = os.path.abspath(folder)
     for key in [key for key in runtime if key.startswith(('best_ckpt', 'last_ckpt'))]:
         name = Path(str(runtime[key])).name
         is_deletable = is_here and (name.startswith('best_') or key == 'last_ckpt')
-        runtime[key] = str(Path(folder, name)) if is_deletable else None
+        runtime[key] = os.path.join(place, name) if is_deletable else None
+    if OUTDATED in runtime:
+        paths = runtime[OUTDATED] if isinstance(runtime[OUTDATED], (list, tuple)) else []
+        runtime[OUTDATED] = [os.path.join(place, Path(str(path)).name) for path in paths if is_here]
     if 'keep_ckpt_ids' in runtime:
         numbers = runtime['keep_ckpt_ids'] if isinstance(runtime['keep_ckpt_ids'], (list, tuple)) else []
         runtime['keep_ckpt_ids'] = [number for number in numbers if is_here and isinstance(number, int)]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,16 +86,6 @@ def encode_checkpoint(state: Mapping[str, Tensor], meta: Mapping[str, Any], suff
     buffer = io.BytesIO()
     torch.save({'meta': dict(meta), 'state_dict': copies}, buffer)
     return buffer.getvalue()
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file that appears complete or not at all; an existing one is replaced."""
-    part = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from families import FAMILIES
 from mlp_dense.checkpoints import read_checkpoint
-from mlp_dense.export.weights import write_file
+from mlp_dense.folders import write_file
 
 spec = importlib.util.spec_from_file_location('convert_checkpoint', ROOT / 'tools/convert_checkpoint.py')
 tool = importlib.util.module_from_spec(spec)
