@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,6 +13,13 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mlp_dense.errors import UserError
+
+STARTED = {
+    'pytorch': (('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'), 'tools/dist_train.sh or torchrun'),
+    'slurm': (('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID', 'SLURM_NODELIST'), 'tools/slurm_train.sh or srun'),
+    'mpi': (('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK', 'MASTER_ADDR'), 'mpirun'),
+}
+"""A launcher -> the environment variables that its processes need, and how it is started."""
 
 
 def fit_to_packages(cfg: Config) -> None:
@@ -43,11 +52,13 @@ def fit_to_cpu(cfg: Config) -> None:
             cfg.optim_wrapper.pop(name, None)
     if cfg.launcher == 'none':
         return
-    if cfg.launcher != 'pytorch':
+    # mmengine picks a GPU before it joins the group, so the group is made here.
+    if cfg.launcher == 'slurm':
+        set_group_by_slurm()
+    elif cfg.launcher != 'pytorch':
         raise UserError(
             f'--launcher {cfg.launcher} needs GPUs, and none is visible here; on CPU use tools/dist_train.sh'
         )
-    # mmengine picks a GPU before it joins the group, so the group is made here.
     torch.distributed.init_process_group('gloo')
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
@@ -55,6 +66,24 @@ def fit_to_cpu(cfg: Config) -> None:
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
+
+
+def check_launcher(launcher: str) -> None:
+    """Raise UserError where this process was not started by the launcher that the command line names."""
+    names, remedy = STARTED.get(launcher, ((), ''))
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise UserError(f'--launcher {launcher}: {missing[0]} is not set in the environment; start with {remedy}')
+
+
+def set_group_by_slurm() -> None:
+    """Set the environment variables with which PyTorch joins the processes, as mmengine does for GPUs."""
+    for name, source in (('RANK', 'SLURM_PROCID'), ('WORLD_SIZE', 'SLURM_NTASKS'), ('LOCAL_RANK', 'SLURM_LOCALID')):
+        os.environ[name] = os.environ[source]
+    os.environ.setdefault('MASTER_PORT', '29500')
+    if 'MASTER_ADDR' not in os.environ:
+        hosts = subprocess.check_output(['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']], text=True)
+        os.environ['MASTER_ADDR'] = hosts.split()[0]
 
 
 def _sync_to_plain(node: Any) -> int:

@@ -26,7 +26,7 @@ from mlp_dense.engine.checks.classes import check_saved_classes
 from mlp_dense.engine.config import load_config
 from mlp_dense.engine.console import RunConsole, on_screen
 from mlp_dense.engine.endings import one_line_endings
-from mlp_dense.engine.machine import fit_to_cpu, fit_to_packages
+from mlp_dense.engine.machine import check_launcher, fit_to_cpu, fit_to_packages
 from mlp_dense.engine.resume import (
     check_state,
     checkpoint_folder,
@@ -198,6 +198,7 @@ class CheckedRunner(Runner):
 
 def build_runner(cfg: Config) -> CheckedRunner:
     """Build the runner of a config that has been checked, fitted to what this machine can do."""
+    check_launcher(cfg.launcher)
     fit_to_packages(cfg)
     if get_device() == 'cpu':
         fit_to_cpu(cfg)
