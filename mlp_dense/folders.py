@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import tempfile
@@ -16,8 +15,8 @@ from mlp_dense.errors import UserError
 UNFINISHED = re.compile(r'\.[0-9a-f]{32}\.part')
 """The names under which :func:`write_file` writes before it renames; a killed process leaves such a file behind."""
 
-NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EBADF, errno.EPERM)
-"""What some network and user-space file systems answer where a folder is to be synchronised or a file locked."""
+NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EBADF, errno.EPERM, errno.EACCES)
+"""What some file systems and folders answer where a folder is to be synchronised or a file locked."""
 
 
 def make_folder(path: str | os.PathLike, option: str) -> Path:
@@ -95,14 +94,15 @@ def write_file(path: str | os.PathLike, data: bytes) -> None:
 
 def _synchronise(folder: Path) -> None:
     """Bring the names in a folder to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         if error.errno not in NOT_SUPPORTED:
             raise
-    finally:
-        os.close(descriptor)
 
 
 def lock(descriptor: int) -> bool | None:
@@ -111,6 +111,10 @@ def lock(descriptor: int) -> bool | None:
     Returns:
         Whether it is locked now; False if another open file has the lock.
     """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -20,7 +20,8 @@ from runs import given, run_tool, small_config
 from families import FAMILIES
 from mlp_dense.checkpoints import CheckpointError, load_into, read_checkpoint
 from mlp_dense.datasets.shapes import make_shapes
-from mlp_dense.engine.resume import keep_to_data, latest_checkpoint
+from mlp_dense.engine.latest import latest_checkpoint
+from mlp_dense.engine.resume import keep_to_data
 from mlp_dense.errors import UserError
 from mlp_dense.pickled import SAFE_GLOBALS
 
@@ -192,18 +193,22 @@ def test_a_training_deletes_nothing_of_another_folder(tmp_path):
 def test_last_checkpoint_names_a_file_beside_it(tmp_path):
     record = tmp_path / 'last_checkpoint'
     assert latest_checkpoint(tmp_path) is None
-    (tmp_path / 'iter_2.pth').write_bytes(b'')
+    for name in ('iter_2.pth', 'iter_3.pth'):
+        torch.save({'state_dict': {'weight': torch.ones(1)}}, tmp_path / name)
     for text in ('iter_2.pth', '/before/the/move/iter_2.pth\n', 'work_dirs/x/iter_2.pth'):
         record.write_text(text)
         assert latest_checkpoint(tmp_path) == tmp_path / 'iter_2.pth'
-    (tmp_path / 'other').mkdir()
-    (tmp_path / 'other/iter_4.pth').write_bytes(b'')
-    bad = ['', ' \n', '..', '/', 'http://x/iter_2.pth', 's3://x/iter_2.pth', f'{tmp_path}/other/iter_4.pth', 'other']
-    for data in [*(text.encode() for text in bad), b'\x80\x02iter_2.pth', b'iter_2.pth\0', b'a\niter_2.pth']:
-        record.write_bytes(data)
-        with pytest.raises(UserError, match='last_checkpoint') as error:
+    for text in ('http://x/iter_2.pth', 's3://x/iter_2.pth'):
+        record.write_text(text)
+        with pytest.raises(UserError, match='last_checkpoint names no file beside it') as error:
             latest_checkpoint(tmp_path)
         assert '\n' not in str(error.value)
+    (tmp_path / 'other').mkdir()
+    torch.save({'state_dict': {'weight': torch.ones(1)}}, tmp_path / 'other/iter_4.pth')
+    bad = ['', ' \n', '..', '/', f'{tmp_path}/other/iter_4.pth', 'other']
+    for data in [*(text.encode() for text in bad), b'\x80\x02iter_2.pth', b'iter_2.pth\0', b'a\niter_2.pth']:
+        record.write_bytes(data)
+        assert latest_checkpoint(tmp_path) == tmp_path / 'iter_3.pth'
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,4 @@
-"""Resuming: the checkpoint to go on from, what of it a training may act on, and what has changed since it was saved."""
+"""Resuming: what of a checkpoint a training may act on, and what has changed since it was saved."""
 
 from __future__ import annotations
 
@@ -21,81 +21,13 @@ OUTDATED = 'outdated_ckpts'
 INTERRUPTED = 'interrupted.pth'
 """The checkpoint of a training by epochs that was stopped within one."""
 
-NUMBERED = re.compile(r'(epoch|iter)_(\d+)\.pth')
+NUMBERED = re.compile(r'(epoch_|iter_)(\d+)\.pth')
 
 
 def warn(message: str) -> None:
     """Log a warning, once for all processes of a run, also before they have joined their group."""
     if (os.environ.get('RANK') or os.environ.get('SLURM_PROCID') or '0') == '0':
         print_log(message, logger='current', level=logging.WARNING)
-
-
-def checkpoint_folder(cfg: Config) -> Path:
-    """Return the folder that a training writes its checkpoints to: its work dir, unless the hook has an ``out_dir``."""
-    out_dir = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('out_dir')
-    return Path(out_dir, Path(cfg.work_dir).name) if out_dir and out_dir != cfg.work_dir else Path(cfg.work_dir)
-
-
-def choose_start(cfg: Config) -> None:
-    """Set ``cfg.load_from`` and ``cfg.resume`` to what a training starts from, and log what a user may not expect.
-
-    Raises:
-        UserError: it is to go on from the latest checkpoint, and there is no telling which that is.
-    """
-    folder = checkpoint_folder(cfg)
-    if not cfg.get('resume'):
-        earlier = [path.name for path in sorted(folder.glob('*.pth')) if re.match('epoch_|iter_|best_', path.name)]
-        if earlier:
-            names = ', '.join(earlier[:3]) + ', ...' * (len(earlier) > 3)
-            warn(
-                f'{folder} holds checkpoints of an earlier training ({names}): this one starts anew and replaces those '
-                'of the same name; to go on from them use --resume, to keep them apart --work-dir'
-            )
-    elif not cfg.get('load_from'):
-        latest = latest_checkpoint(cfg.work_dir, folder)
-        cfg.load_from, cfg.resume = latest and str(latest), latest is not None
-        if latest is None:
-            warn(f'{folder} holds no checkpoint to resume from: the training starts at its beginning')
-
-
-def latest_checkpoint(work_dir: str | os.PathLike, folder: str | os.PathLike | None = None) -> Path | None:
-    """Find the latest checkpoint of a training, also one that has been moved; None if there is none.
-
-    Args:
-        work_dir: where the training has left ``last_checkpoint``; without this file, the checkpoint of the highest
-            number counts.
-        folder: where the checkpoints are; default the work dir.
-
-    Raises:
-        UserError: ``last_checkpoint`` names no file there, or without it numbers of epochs and of iterations compete.
-    """
-    record = Path(work_dir, 'last_checkpoint')
-    folder, remedy = Path(folder or work_dir), 'name the checkpoint to use'
-    if not record.exists():
-        return _newest_checkpoint(folder)
-    try:
-        text = record.read_text(encoding='utf-8').strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'{record} is not what a training writes; {remedy}') from error
-    name = Path(text).name
-    if '://' in text or not name or not text.isprintable():
-        raise UserError(f'{record} names no file beside it but {text[:200]!r}; {remedy}')
-    path = folder / name
-    if not path.is_file():
-        where = 'beside it' if folder == record.parent else f'in {folder}'
-        raise UserError(f'{record} names {name}, which is not {where}; {remedy}')
-    return path
-
-
-def _newest_checkpoint(folder: Path) -> Path | None:
-    numbers = {path: match for path in folder.glob('*.pth') if (match := NUMBERED.fullmatch(path.name))}
-    if not numbers:
-        return None
-    if len({match[1] for match in numbers.values()}) > 1:
-        raise UserError(f'{folder} holds epoch_*.pth and iter_*.pth but no last_checkpoint; name the checkpoint to use')
-    newest = max(numbers, key=lambda path: int(numbers[path][2]))
-    warn(f'{folder} has no last_checkpoint: {newest.name} has the highest number there and is taken')
-    return newest
 
 
 def keep_to_data(content: dict[str, Any], source: str, folder: str | os.PathLike) -> None:

@@ -26,11 +26,10 @@ from mlp_dense.engine.checks.classes import check_saved_classes
 from mlp_dense.engine.config import load_config
 from mlp_dense.engine.console import RunConsole, on_screen
 from mlp_dense.engine.endings import one_line_endings
+from mlp_dense.engine.latest import checkpoint_folder, choose_start
 from mlp_dense.engine.machine import check_launcher, fit_to_cpu, fit_to_packages
 from mlp_dense.engine.resume import (
     check_state,
-    checkpoint_folder,
-    choose_start,
     compare_runs,
     keep_to_data,
     shape_of_run,

@@ -14,6 +14,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from mlp_dense.engine.latest import number_in
 from mlp_dense.engine.resume import INTERRUPTED, OUTDATED
 from mlp_dense.folders import write_file
 
@@ -160,9 +161,9 @@ class SavingHook(CheckpointHook):
 
     def _is_own(self, path: str) -> bool:
         """Tell whether a path is one that this hook would write a checkpoint to."""
-        name, (prefix, _, suffix) = Path(path).name, self.filename_tmpl.partition('{}')
-        is_regular = name.startswith(prefix) and name.endswith(suffix)
-        return self._path(name) == path and (is_regular or name.startswith('best_') or name == INTERRUPTED)
+        name = Path(path).name
+        is_checkpoint = number_in(name, self.filename_tmpl) or name.startswith('best_') or name == INTERRUPTED
+        return bool(is_checkpoint) and self._path(name) == path
 
 
 def with_own_hook(hook: Any) -> Any:

@@ -14,7 +14,7 @@ from PIL import Image
 from runs import given, run_tool, small_config, still
 
 from mlp_dense.datasets.shapes import CLASSES, make_shapes
-from mlp_dense.engine.resume import latest_checkpoint
+from mlp_dense.engine.latest import latest_checkpoint
 from mlp_dense.errors import UserError
 from mlp_dense.report.build import find_config
 
@@ -226,7 +226,7 @@ def test_a_work_dir_that_was_moved_or_holds_too_little(reports, tmp_path):
     (work_dir / 'last_checkpoint').write_text(f'/nowhere/{name}')
     assert latest_checkpoint(work_dir) == work_dir / name
     (work_dir / name).unlink()
-    with pytest.raises(UserError, match='which is not beside it; name the checkpoint'):
+    with pytest.raises(UserError, match='which is not beside it, and there is no other checkpoint; name the one'):
         latest_checkpoint(work_dir)
 
     (recorded,) = work_dir.glob('*/vis_data/config.py')
