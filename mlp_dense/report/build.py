@@ -11,8 +11,8 @@ from mmengine.registry import init_default_scope
 
 from mlp_dense.engine.checks import check_data, innermost
 from mlp_dense.engine.config import load_config
+from mlp_dense.engine.latest import latest_checkpoint
 from mlp_dense.engine.records import newest_metric
-from mlp_dense.engine.resume import latest_checkpoint
 from mlp_dense.engine.runner import CheckedRunner, test
 from mlp_dense.engine.testing import write_predictions
 from mlp_dense.errors import UserError
