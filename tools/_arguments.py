@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
-import sys
+import signal
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -28,21 +29,29 @@ class Parser(argparse.ArgumentParser):
 def start(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run a tool whose arguments are parsed, and return its exit code.
 
-    Importing mlp_dense takes seconds, since that registers the backbones, so it is done after parsing: here for
-    :func:`mlp_dense.errors.user_errors`, which tells in one line what the user can mend, and then in ``run``.
+    Importing mlp_dense takes seconds, so it is done here. A signal that comes then raises nothing, since libraries take
+    an exception for a fault of their own. What the user can mend, and later signals, are told in one line.
     """
-    try:
-        from mlp_dense.engine.quiet import quiet_libraries
-        from mlp_dense.errors import user_errors
-        from mlp_dense.processes import end_with_launcher
+    before = {stop: signal.getsignal(stop) for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)}
+    for number, handler in before.items():
+        signal.signal(number, handler if handler is signal.SIG_IGN else end_at_once)
+    from mlp_dense.engine.quiet import quiet_libraries
+    from mlp_dense.errors import user_errors
+    from mlp_dense.processes import end_with_launcher
 
-        end_with_launcher()
-        if getattr(args, 'log', '') != 'full':
-            quiet_libraries()
-    except KeyboardInterrupt:
-        sys.stderr.write('error: interrupted\n')
-        return 130
+    end_with_launcher()
+    if getattr(args, 'log', '') != 'full':
+        quiet_libraries()
+    for number, handler in before.items():
+        signal.signal(number, handler)
     return user_errors(run)(args)
+
+
+def end_at_once(number: int, _: Any) -> NoReturn:
+    """End this process, as the handler of a signal."""
+    text = 'interrupted' if number == signal.SIGINT else f'stopped by {signal.Signals(number).name}'
+    os.write(2, f'error: {text}\n'.encode() if os.environ.get('RANK', '0') == '0' else b'')
+    os._exit(128 + number)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch.distributed as dist
 
-from mlp_dense.errors import UserError
+from mlp_dense.errors import Interrupted, UserError, stop_request
 
 REMEDIES = {
     r'CUDA out of memory|out of memory on device|HIP out of memory': (
@@ -42,6 +42,9 @@ REMEDIES = {
 }
 """What matches a library's message -> what is wrong and what a user can do."""
 
+FROM_OUTSIDE = ('a data worker was ended', 'another process of this run')
+"""How remedies begin whose error comes of a signal, if there has been one: who sent it sent it to others as well."""
+
 
 @contextmanager
 def one_line_endings() -> Iterator[None]:
@@ -53,6 +56,9 @@ def one_line_endings() -> Iterator[None]:
     try:
         yield
         is_failing = False
+    except Interrupted:
+        is_failing = not stop_request.is_deferred  # otherwise all processes end together
+        raise
     except (RuntimeError, OSError, ValueError, AssertionError, KeyError) as error:
         unknown = re.match(r'[\'"]?(\S+) is not in the (\S+?)::(.+?) registry', str(error))  # mmengine's KeyError
         if unknown:
@@ -60,6 +66,8 @@ def one_line_endings() -> Iterator[None]:
             fault = f'{name} is no {kind} that {library} knows'
             raise UserError(f'{fault}; correct that type, or name its module in custom_imports') from error
         remedy = remedy_of(error)
+        if stop_request.number and (remedy or '').startswith(FROM_OUTSIDE):
+            raise Interrupted(stop_request.number) from error
         if remedy is None:
             raise
         first = re.sub(r'\s+', ' ', str(error))[:160]
