@@ -29,16 +29,14 @@ class StopHook(Hook):
 
     Before the first iteration there is nothing to save, and a signal ends the training at once. In a validation it ends
     after the present batch; what is saved is the training before the validation.
-
-    Args:
-        agreement: the hook by which the processes agree.
     """
 
     priority = 'LOWEST'  # after the hooks that step schedules, average weights and save
 
-    def __init__(self, agreement: AgreementHook):
-        self.agreement = agreement
-        agreement.ask('stop', lambda losses: stop_request.number)
+    def before_train(self, runner: Runner) -> None:
+        """Have the processes agree on the signal after each iteration."""
+        self.agreement = next(hook for hook in runner.hooks if isinstance(hook, AgreementHook))
+        self.agreement.ask('stop', lambda losses: stop_request.number)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Let signals wait for the end of an iteration from the first one on."""
