@@ -32,6 +32,15 @@ def complete(cfg: Config) -> None:
         _fit_one_hot_labels(cfg)
 
 
+def complete_hooks(cfg: Config) -> None:
+    """Put the hook that ends a training at numbers that are not finite where an option can set what it skips."""
+    hooks = cfg.get('default_hooks')
+    custom = [hook.get('type') for hook in cfg.get('custom_hooks') or () if isinstance(hook, Mapping)]
+    if 'NonFiniteHook' not in custom and isinstance(hooks, Mapping | None):
+        settings = (hooks or {}).get('nonfinite') or {}
+        cfg.default_hooks = {**(hooks or {}), 'nonfinite': {'type': 'NonFiniteHook', 'max_skipped': 0, **settings}}
+
+
 def _fit_one_hot_labels(cfg: Config) -> None:
     """Let a classifier's data preprocessor make one-hot labels of as many classes as the model has."""
     model = cfg.get('model') or {}

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.config import config as reader
 
 from mlp_dense.datasets.checks.settings import LIBRARIES
-from mlp_dense.engine.completion import complete
+from mlp_dense.engine.completion import complete, complete_hooks
 from mlp_dense.engine.data_roots import flatten, follow_data_root
 from mlp_dense.engine.options import apply_option, parse_value
 from mlp_dense.engine.registered import name_classes
@@ -47,6 +47,7 @@ def load_config(path: str, options: Mapping[str, Any] | Iterable[tuple[str, Any]
     if not isinstance(cfg.get('model'), Mapping):
         raise UserError(f'config {path} has no model; name the config of an experiment, not a part such as a base')
     follow_data_root(cfg, path)
+    complete_hooks(cfg)
     for key, value in dict(options or ()).items():
         apply_option(cfg, key, value)
     complete(cfg)

@@ -20,7 +20,7 @@ from mlp_dense.checkpoints import average_with_own_names, load_into, read_checkp
 from mlp_dense.datasets.coco import complete_coco
 from mlp_dense.datasets.images import CheckedPipeline
 from mlp_dense.datasets.labels import watch_labels
-from mlp_dense.engine import hooks
+from mlp_dense.engine import hooks, nonfinite
 from mlp_dense.engine.checks import check_data, check_init, check_length, check_training, innermost
 from mlp_dense.engine.checks.classes import check_saved_classes
 from mlp_dense.engine.config import load_config
@@ -77,7 +77,8 @@ def train(cfg: Config) -> None:
     make_folder(checkpoint_folder(cfg), 'default_hooks.checkpoint.out_dir')
     runner = build_runner(cfg)
     runner.exact = bool(cfg.get('resume'))
-    runner.train()
+    with nonfinite.explained(runner):
+        runner.train()
 
 
 @one_line_endings()
@@ -203,6 +204,7 @@ def build_runner(cfg: Config) -> CheckedRunner:
         fit_to_cpu(cfg)
     hooks.replace_visualization(cfg)
     runner = CheckedRunner.from_cfg(cfg)
+    nonfinite.add_hooks(runner)
     runner.register_hook(WatchHook(cfg.filename), priority='VERY_LOW')
     if RunConsole.current is not None:
         RunConsole.current.watch(runner)
