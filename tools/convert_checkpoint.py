@@ -58,6 +58,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> int:
     from mlp_dense.checkpoints import part_below, read_checkpoint
+    from mlp_dense.checkpoints.finite import check_state_dict
     from mlp_dense.errors import UserError
     from mlp_dense.export.weights import BACKBONE, encode_checkpoint, is_data, to_own_layout
     from mlp_dense.folders import write_file
@@ -77,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         print(f'As the backbone of {args.config}: {report}')
     if args.backbone:
         state = part_below(state, args.input, BACKBONE)
+    check_state_dict(state, str(args.input))
     has_classes = not args.backbone or 'head.weight' in state
     meta = (content.get('meta') or {}) if has_classes else {}
     code = [key for key, value in meta.items() if args.unsafe and not is_data(value)]

@@ -10,13 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlp_dense.errors import CheckpointError
+
 STATISTICS = ('running_mean', 'running_var')
 """The endings of the buffers that hold what a model has seen; other buffers, such as masks, may hold infinities."""
+WEIGHTS = ('weight', 'bias', *STATISTICS)
 WRAPPERS = ('_fsdp_wrapped_module.', '_checkpoint_wrapped_module.', '_orig_mod.')
 
 
 def is_finite(value: Tensor) -> bool:
     """Tell whether all numbers of a tensor are finite; whole numbers are, and 8-bit ones are not looked at."""
+    value = _local(value)
     is_real = value.is_floating_point()
     if not (is_real or value.is_complex()) or value.is_meta or value.element_size() == 1 or not value.numel():
         return True
@@ -29,7 +33,8 @@ def is_finite(value: Tensor) -> bool:
 def all_finite(values: list[Tensor]) -> bool:
     """Tell whether all numbers of several tensors are finite; a GPU is waited for once."""
     if values and values[0].is_cuda:
-        return bool(torch.stack(torch._foreach_norm(values, math.inf)).isfinite().all())
+        norms = torch._foreach_norm([_local(value) for value in values], math.inf)
+        return bool(torch.stack(norms).isfinite().all())
     return all(map(is_finite, values))
 
 
@@ -71,10 +76,34 @@ def in_words(spoilt: Mapping[str, list[str]]) -> str:
     return f'{what} {verb} not finite ({names[0]}' + f' and {count} more tensors' * (count > 0) + ')'
 
 
+def check_state_dict(state: Mapping[str, Tensor], source: str) -> None:
+    """Raise CheckpointError for a state dict of no known model that holds a nan, or a weight that is infinite."""
+    for name, value in state.items():
+        if not is_finite(value) and (name.endswith(WEIGHTS) or bool(value.isnan().any())):
+            raise CheckpointError(
+                f'checkpoint {source} holds numbers that are not finite, first in {name}: its training diverged; take '
+                'an earlier checkpoint'
+            )
+
+
+def check_training_state(content: Mapping[str, Any], source: str, model: nn.Module) -> None:
+    """Raise CheckpointError if what a checkpoint to resume from holds beside the weights is not finite."""
+    rest = {key: content.get(key) for key in ('ema_state_dict', 'optimizer')}
+    spoilt = spoilt_tensors(rest, constants(model))
+    if spoilt:
+        fault = f'checkpoint {source}: {in_words(spoilt)}, so its training diverged'
+        raise CheckpointError(f'{fault}; resume from an earlier checkpoint')
+
+
+def _local(value: Tensor) -> Tensor:
+    """Return the part of a tensor that is in this process, where FSDP has shared it out."""
+    return value.to_local() if hasattr(value, 'to_local') else value
+
+
 def _tensors(node: Any, path: str = '') -> Iterator[tuple[str, Tensor]]:
     """List the tensors in nested dicts and lists; a loss scaler's are not part of what is learnt."""
     if isinstance(node, Tensor):
-        yield path, node.to_local() if hasattr(node, 'to_local') else node
+        yield path, node
     elif isinstance(node, Mapping):
         for key, value in node.items():
             if key != 'loss_scaler':

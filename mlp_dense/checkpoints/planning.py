@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from mlp_dense.checkpoints.finite import STATISTICS, is_finite
 from mlp_dense.checkpoints.naming import BACKBONE, StateDict, for_model, is_backbone_alone
 from mlp_dense.checkpoints.report import LoadReport
 from mlp_dense.errors import CheckpointError
@@ -129,17 +130,13 @@ def _constants(model: nn.Module, state: StateDict) -> Iterator[str]:
 def _check_finite(model: nn.Module, loaded: StateDict, source: str) -> None:
     """Raise CheckpointError if a weight is not finite; other buffers, such as masks, may hold infinities."""
     weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    weights |= {name for name in loaded if name.endswith(('running_mean', 'running_var'))}
-    bad = [name for name, value in loaded.items() if name in weights and not _is_finite(value)]
+    weights |= {name for name in loaded if name.endswith(STATISTICS)}
+    bad = [name for name, value in loaded.items() if name in weights and not is_finite(value)]
     if bad:
         raise CheckpointError(
             f'checkpoint {source} holds numbers that are not finite in {len(bad)} tensors, first {bad[0]}: its '
             f'training diverged; take an earlier checkpoint'
         )
-
-
-def _is_finite(value: Tensor) -> bool:
-    return value.is_meta or value.element_size() == 1 or bool(value.isfinite().all())  # unknown of 8 bits
 
 
 def _remedy(

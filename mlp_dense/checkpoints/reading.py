@@ -9,6 +9,7 @@ import torch
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from mlp_dense.checkpoints.finite import check_state_dict
 from mlp_dense.checkpoints.naming import part_below
 from mlp_dense.errors import CheckpointError
 from mlp_dense.safe_files import read_file
@@ -50,8 +51,14 @@ def read_checkpoint(source: str, *, unsafe: bool = False, ema: bool = False) -> 
 
 
 def load_from_mlp_dense(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Read a checkpoint for mmengine's ``CheckpointLoader``; it is on the CPU whatever ``map_location``."""
-    return read_checkpoint(filename)
+    """Read a checkpoint for mmengine's ``CheckpointLoader``; it is on the CPU whatever ``map_location``.
+
+    Raises:
+        CheckpointError: it cannot be read, or holds numbers that are not finite, which mmengine would load.
+    """
+    content = read_checkpoint(filename)
+    check_state_dict(content['state_dict'], filename)
+    return content
 
 
 CheckpointLoader.register_scheme(list(CheckpointLoader._schemes), load_from_mlp_dense, force=True)

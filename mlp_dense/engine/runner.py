@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mlp_dense.checkpoints import average_with_own_names, load_into, read_checkpoint, unwrapped, with_own_names
+from mlp_dense.checkpoints.finite import check_training_state
 from mlp_dense.datasets.coco import complete_coco
 from mlp_dense.datasets.images import CheckedPipeline
 from mlp_dense.datasets.labels import watch_labels
@@ -130,6 +131,8 @@ class CheckedRunner(Runner):
             content['state_dict'] = with_own_names(model, content['state_dict'])
             content['ema_state_dict'] = {'steps': average['steps'], **average_with_own_names(model, average)}
             self.call_hook('after_load_checkpoint', checkpoint=content)
+        if self._resume:
+            check_training_state(content, filename, unwrapped(self.model))
         load_into(self.model, filename, exact=self.exact, content=content)
         if not has_both:  # EMAHook starts its average from these tensors, which the file may name otherwise or lack
             rest = {name: value for name, value in content.items() if name != 'ema_state_dict'}
