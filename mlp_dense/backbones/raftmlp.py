@@ -220,6 +220,11 @@ class ReleasedRaftMLP(RaftMLP):
     def make_norm(self, dim: int) -> nn.Module:
         return nn.Identity() if self.fork_feat else super().make_norm(dim)
 
+    def _freeze(self) -> None:
+        super()._freeze()
+        if self.fork_feat and self.out_indices == (0,):  # the embedding is returned, and no block takes part
+            self.network.requires_grad_(False)
+
     def forward_stages(self, x: Tensor) -> Iterator[Tensor]:
         embedded = self.embed(x)
         for stage, level in enumerate(self.run_stages(embedded)):

@@ -123,5 +123,5 @@ def _mix_tiles(mix: Callable[[Tensor], Tensor], x: Tensor, grid: tuple[int, int]
     """Mix the tiles of a map whose height and width are multiples of the grid's."""
     rows, columns = x.shape[1] // grid[0], x.shape[2] // grid[1]
     # Not len(x): that would fix the batch of an exported model.
-    tiles = x.view(x.shape[0], rows, grid[0], columns, grid[1], -1).transpose(2, 3)
+    tiles = x.view(x.shape[0], rows, grid[0], columns, grid[1], x.shape[3]).transpose(2, 3)
     return mix(tiles.flatten(0, 2)).view(tiles.shape).transpose(2, 3).reshape(x.shape)
