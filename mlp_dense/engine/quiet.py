@@ -28,7 +28,7 @@ WARNINGS = {
 
 LOGGED = re.compile(
     'The prefix is not set in metric class|"FileClient" will be deprecated|"HardDiskBackend" is the alias|'
-    'Because batch augmentations are enabled'
+    'Because batch augmentations are enabled|Resumed iteration number is not divisible'
 )
 """How warnings begin that mmengine's logger gives."""
 

@@ -84,26 +84,30 @@ def _is_regular(path: Path) -> bool:
 
 
 def shape_of_run(runner: Runner) -> dict[str, int]:
-    """Return what a checkpoint's meta records of a training's shape: ``processes``, and ``batch_size`` of each."""
+    """Return what a checkpoint's meta records of a training's shape.
+
+    These are ``processes``, ``batch_size`` of each, and ``epoch_length``: the iterations of an epoch.
+    """
     loader = runner.train_dataloader
     size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', 0)
-    return {'processes': runner.world_size, 'batch_size': int(size)}
+    return {'processes': runner.world_size, 'batch_size': int(size), 'epoch_length': len(loader)}
 
 
 def compare_runs(runner: Runner, meta: Mapping[str, Any]) -> bool:
     """Log how a resumed training differs in shape from the one that saved the checkpoint, and correct its iteration.
 
     Args:
-        runner: a runner whose loop has the checkpoint's epoch and iteration. An epoch-based loop counts its iterations
-            in epochs of the present length from here on.
+        runner: a runner whose loop has the checkpoint's epoch and iteration, which may be within an epoch. Where the
+            length of an epoch has changed, an epoch-based loop counts its iterations in epochs of the present length
+            from here on.
         meta: the checkpoint's ``meta``.
 
     Returns:
         Whether an epoch has as many iterations as before.
     """
     loop, now = runner.train_loop, shape_of_run(runner)
-    before = {key: meta.get(key, now[key]) for key in now}
-    if before != now:
+    before = {key: meta.get(key, now[key]) for key in ('processes', 'batch_size')}
+    if any(before[key] != now[key] for key in before):
         warn(
             f'the checkpoint was saved with {before["processes"]} x {before["batch_size"]} images per iteration '
             f'(processes x batch size), and now it is {now["processes"]} x {now["batch_size"]}: rate and schedule stay '
@@ -112,13 +116,14 @@ def compare_runs(runner: Runner, meta: Mapping[str, Any]) -> bool:
     is_over = loop.iter >= loop.max_iters
     if isinstance(loop, EpochBasedTrainLoop):
         is_over = loop.epoch >= loop.max_epochs
-        expected = loop.epoch * len(runner.train_dataloader)
-        if loop.epoch and loop.iter != expected:
+        length = now['epoch_length']
+        done, most = loop.iter - loop.epoch * length, length if meta.get('epoch_length') == length else 0
+        if not 0 <= done <= most:
             warn(
-                f'iteration {loop.iter} of the checkpoint is not {loop.epoch} epochs of {len(runner.train_dataloader)} '
-                f'iterations: counting goes on from {expected}'
+                f'iteration {loop.iter} of the checkpoint is not {loop.epoch} epochs of {length} iterations: counting '
+                f'goes on from {loop.epoch * length}'
             )
-            loop._iter = expected
+            loop._iter = loop.epoch * length
             return False
     if is_over:
         what = 'max_epochs' if isinstance(loop, EpochBasedTrainLoop) else 'max_iters'

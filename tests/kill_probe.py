@@ -1,0 +1,44 @@
+"""What the tests of kills add to a run: a process that kills itself, and everything random that a training can have."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, TRANSFORMS
+
+
+@HOOKS.register_module()
+class KillHook(Hook):
+    """Kills its process by SIGKILL at a moment, such as ``before_train_iter``, of an iteration, counted from 0."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, moment: str, iteration: int):
+        def kill(runner: Any, **_: Any) -> None:
+            if runner.iter == iteration:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(self, moment, kill)
+
+
+@TRANSFORMS.register_module()
+class OwnNoise(BaseTransform):
+    """Adds noise from generators of its own, and now and then asks for another sample."""
+
+    def __init__(self) -> None:
+        self.numbers = np.random.default_rng(0)
+        self.state = np.random.RandomState(0)
+        self.generator = torch.Generator()
+
+    def transform(self, results: dict) -> dict | None:
+        if self.state.rand() < 0.2:
+            return None
+        noise = self.numbers.normal(0, 9, results['img'].shape) + torch.randn(1, generator=self.generator).item()
+        results['img'] = np.clip(results['img'] + noise, 0, 255).astype(np.uint8)
+        return results
