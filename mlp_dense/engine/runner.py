@@ -37,6 +37,7 @@ from mlp_dense.engine.resume import (
 )
 from mlp_dense.engine.saving import with_own_hook
 from mlp_dense.engine.schedule import resume_schedules, schedules
+from mlp_dense.engine.signals import StopHook
 from mlp_dense.engine.watch import WatchHook
 from mlp_dense.errors import DISK_FULL, UserError
 from mlp_dense.folders import make_folder
@@ -209,6 +210,7 @@ def build_runner(cfg: Config) -> CheckedRunner:
     runner = CheckedRunner.from_cfg(cfg)
     nonfinite.add_hooks(runner)
     runner.register_hook(WatchHook(cfg.filename), priority='VERY_LOW')
+    runner.register_hook(StopHook())
     if RunConsole.current is not None:
         RunConsole.current.watch(runner)
     return runner
