@@ -1,4 +1,6 @@
-"""Time and memory of Cycle FC or of a backbone, side by side in one run:
+"""Time and memory of Cycle FC or of a backbone, side by side in one run, or of the training step of a config.
+
+What stands side by side:
 
 project       what this repository runs
 original      of CycleMLP: the released formulation, Cycle FC as torchvision's deform_conv2d
@@ -14,11 +16,15 @@ the definition, at this input; GMACs/s is images/s times GMACs. --memory is the 
 held before it, so with --train it has the gradients of all parameters in it: on a CPU the resident memory of a process
 of its own, on a GPU PyTorch's max_memory_allocated.
 
+The step of a config is that of tools/train.py on random images: forward pass, loss, backward pass and optimizer.
+No data are loaded. Its --memory is all that a training holds: weights, gradients, optimizer and activations.
+
 Example:
     python -m benchmarks.bench op --stages --train --threads 2
     python -m benchmarks.bench backbone CycleMLP b2 --size 512x512 --json b2.json --plot b2.png
     python -m benchmarks.bench backbone CycleMLP b2 --train --batch 2 --memory --peers
     python -m benchmarks.bench backbone VisionPermutator s7 --size 224x224 --device cuda --dtype bf16 --channels-last
+    python -m benchmarks.bench step configs/upernet_cyclemlp_b2_ade20k.py --device cuda --dtype bf16 --memory
 """
 
 from __future__ import annotations
@@ -28,9 +34,10 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from tools._arguments import at_least, parse_option, parse_size, start
+from tools._arguments import add_config_options, at_least, parse_option, parse_size, start
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -56,20 +63,29 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     backbone.add_argument('--sides', type=at_least(1), nargs='+', metavar='PIXELS', help=sides)
     for mode in (op, backbone):
         add_common(mode)
+        mode.add_argument('--train', action='store_true', help='forward and backward instead of forward alone')
+        mode.add_argument('--backend', choices=('auto', 'native', 'reference'), default='auto')
+        help_of_turns = 'seconds of a turn; short steps repeat'
+        mode.add_argument('--min-time', type=at_least(0.0), default=0.05, help=help_of_turns)
+
+    step = modes.add_parser('step', help='a training step of a config', description=__doc__, formatter_class=style)
+    step.add_argument('config', help='config file, e.g. one of configs/')
+    step.add_argument('--size', type=parse_size, metavar='WxH', help="pixels of the images; default: the config's")
+    step.add_argument('--channels-last', action='store_true', help='the model in that layout')
+    add_config_options(step)
+    add_common(step)
+    step.set_defaults(batch=None, train=True)
     return parser.parse_args(argv)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """Add the options of both modes."""
+    """Add the options of all modes."""
     parser.add_argument('--batch', type=at_least(1), default=1)
-    parser.add_argument('--train', action='store_true', help='forward and backward instead of forward alone')
     parser.add_argument('--memory', action='store_true', help='peak memory of a step, too')
     parser.add_argument('--device', type=parse_device, default='cpu', help='cpu, cuda, cuda:1 and so on')
     parser.add_argument('--dtype', choices=('fp32', 'bf16'), default='fp32', help='bf16: autocast')
     parser.add_argument('--threads', type=at_least(1), help="on a CPU; default PyTorch's")
-    parser.add_argument('--backend', choices=('auto', 'native', 'reference'), default='auto')
     parser.add_argument('--repeats', type=at_least(2), default=15, help='rounds; the more, the less noise counts')
-    parser.add_argument('--min-time', type=at_least(0.0), default=0.05, help='seconds of a turn; short steps repeat')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write all numbers')
 
 
@@ -91,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.tables import headline, show
 
     check_files(args)
+    if args.mode == 'step':
+        return run_step(args)
     how, cases = how_from(args), cases_from(args)
     rounds = track(range(args.repeats), 'rounds', console=Console(stderr=True), transient=True)
     document = measure(cases, how, rounds, args.min_time, args.memory * (len(cases) if args.mode == 'op' else 1))
@@ -103,6 +121,23 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         args.json.write_text(json.dumps(document, indent=1))
     show(document)
+    return 0
+
+
+def run_step(args: argparse.Namespace) -> int:
+    """Measure, write and print the training step of a config."""
+    from benchmarks.options import how_from
+    from benchmarks.run import machine
+    from benchmarks.step import StepCase, measure_step
+    from benchmarks.tables import show_step
+
+    how = how_from(args)
+    case = StepCase(args.config, tuple(args.cfg_options), args.size and args.size[::-1], args.batch)
+    document = {'mode': 'step', 'machine': machine(how), 'how': asdict(how)}
+    document |= measure_step(case, how, args.repeats, args.memory)
+    if args.json:
+        args.json.write_text(json.dumps(document, indent=1))
+    show_step(document)
     return 0
 
 

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
 from benchmarks.cases import Case, How, Modules
 from benchmarks.timing import Step
 from mlp_dense.errors import UserError
+
+Result = TypeVar('Result')
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
@@ -48,33 +51,56 @@ def _peak_on_gpu(step: Step) -> int:
 
 
 def _peak_of_a_process(case: Case, name: str, how: How) -> int:
-    """Run :func:`peak_here` in a fork of a server that has imported the libraries and computed nothing."""
+    return run_alone(peak_here, case, name, how, what=f'{name} at {case.label}')
+
+
+def run_alone(function: Callable[..., Result], *args: Any, what: str) -> Result:
+    """Run a function in a fork of a server that has imported the libraries and computed nothing.
+
+    Raises:
+        UserError: it failed, or its process was killed; ``what`` stands in the message.
+    """
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload([__name__])
     try:
         with ProcessPoolExecutor(1, context) as process:
-            return process.submit(peak_here, case, name, how).result()
+            return process.submit(function, *args).result()
     except BrokenProcessPool as error:
         reason = 'its process was killed, maybe for want of memory'
-        raise UserError(f'--memory: measuring {name} at {case.label} failed: {reason}') from error
+        raise UserError(f'--memory: measuring {what} failed: {reason}') from error
     except (UserError, RuntimeError, MemoryError) as error:
         reason = str(error).partition('\n')[0]
-        raise UserError(f'--memory: measuring {name} at {case.label} failed: {reason}') from error
+        raise UserError(f'--memory: measuring {what} failed: {reason}') from error
 
 
 def peak_here(case: Case, name: str, how: How) -> int:
     """Measure the bytes of a step in this process, which has done nothing yet."""
-    library = ctypes.CDLL(None)
-    library.mallopt(MMAP_THRESHOLD, 65536)
-    library.mallopt(TRIM_THRESHOLD, 65536)
+    free_at_once()
     torch.set_num_threads(how.threads)
     step = Step(case, name, how, {})
     step()
     step.gradients.clear()
+    before = resident()
+    return peak_of(step) - before
+
+
+def free_at_once() -> None:
+    """Make the C library give freed memory back at once, in this process."""
+    library = ctypes.CDLL(None)
+    library.mallopt(MMAP_THRESHOLD, 65536)
+    library.mallopt(TRIM_THRESHOLD, 65536)
+
+
+def peak_of(step: Callable[[], object]) -> int:
+    """Run a step and return the largest resident memory of this process during it, in bytes."""
     Path('/proc/self/clear_refs').write_text('5')  # VmHWM := VmRSS
-    before = _kilobytes('VmRSS')
     step()
-    return (_kilobytes('VmHWM') - before) * 1024
+    return _kilobytes('VmHWM') * 1024
+
+
+def resident() -> int:
+    """Return the resident memory of this process in bytes."""
+    return _kilobytes('VmRSS') * 1024
 
 
 def _kilobytes(entry: str) -> int:

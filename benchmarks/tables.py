@@ -85,3 +85,14 @@ def growth_table(grown: Mapping[str, Any]) -> Table:
             cells += [f'{curve["exponent"]:.3f}', f'{100 * curve["excess"]:+.1f} %']
         result.add_row(name, *cells)
     return result
+
+
+def show_step(document: Mapping[str, Any]) -> None:
+    """Print the step of a config in lines."""
+    height, width = document['size']
+    print(f'{document["config"]}, {document["batch"]} images of {width}x{height}, {headline(document, "step")}')
+    seconds = document['seconds']
+    low, high = seconds['quartiles']
+    print(f'  step      {_number(seconds["median"])} s ({_number(low)} to {_number(high)})')
+    if 'memory_bytes' in document:
+        print(f'  memory    {_number(document["memory_bytes"] / 2**30)} GiB at its peak')
