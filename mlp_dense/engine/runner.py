@@ -35,11 +35,12 @@ from mlp_dense.engine.resume import (
     keep_to_data,
     shape_of_run,
 )
-from mlp_dense.engine.saving import with_own_hook
+from mlp_dense.engine.saving import not_written, with_own_hook
 from mlp_dense.engine.schedule import resume_schedules, schedules
 from mlp_dense.engine.signals import StopHook
 from mlp_dense.engine.watch import WatchHook
-from mlp_dense.errors import DISK_FULL, UserError
+from mlp_dense.engine.work_dir import alone, lock_folders
+from mlp_dense.errors import UserError
 from mlp_dense.folders import make_folder
 from mlp_dense.processes import WorkerStart
 from mlp_dense.safe_files import check_file
@@ -63,6 +64,7 @@ def read_config(args: Namespace) -> Config:
 
 @one_line_endings()
 @on_screen
+@alone
 def train(cfg: Config) -> None:
     """Train, with validation as the config says.
 
@@ -77,6 +79,7 @@ def train(cfg: Config) -> None:
     check_init(cfg.model, 'model')
     make_folder(cfg.work_dir, '--work-dir')
     make_folder(checkpoint_folder(cfg), 'default_hooks.checkpoint.out_dir')
+    lock_folders(cfg)
     runner = build_runner(cfg)
     runner.exact = bool(cfg.get('resume'))
     with nonfinite.explained(runner):
@@ -170,10 +173,7 @@ class CheckedRunner(Runner):
         try:
             super().save_checkpoint(out_dir, filename, *args, **options)
         except OSError as error:
-            if error.errno not in DISK_FULL:
-                raise
-            remedy = 'no space left on the disk; make room and go on with --resume'
-            raise UserError(f'checkpoint {Path(out_dir, filename)} cannot be written: {remedy}') from error
+            raise not_written(error, os.path.join(out_dir, filename)) from error
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:

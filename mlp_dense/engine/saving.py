@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 
 from mlp_dense.engine.latest import number_in
 from mlp_dense.engine.resume import INTERRUPTED, OUTDATED
+from mlp_dense.errors import DISK_FULL, UserError
 from mlp_dense.folders import write_file
 
 
@@ -171,3 +172,13 @@ def with_own_hook(hook: Any) -> Any:
     kind = hook.get('type') if isinstance(hook, Mapping) else None
     is_stock = (HOOKS.get(kind) if isinstance(kind, str) else kind) is CheckpointHook
     return {**hook, 'type': SavingHook} if is_stock else hook
+
+
+def not_written(error: OSError, path: str) -> UserError:
+    """Return what a user can do about a checkpoint that cannot be written."""
+    if error.errno in DISK_FULL:
+        return UserError(
+            f'checkpoint {path} cannot be written: no space left on the disk; make room and go on with --resume'
+        )
+    reason = error.strerror or str(error)
+    return UserError(f'checkpoint {path} cannot be written ({reason}); mend that and go on with --resume')
