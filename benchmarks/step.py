@@ -59,7 +59,7 @@ def measure_step(case: StepCase, how: How, repeats: int, memory: bool) -> dict[s
         UserError: the config cannot be trained, or a process failed.
     """
     _, whole = case.load()
-    about = {'config': case.config, 'batch': whole.batch, 'size': whole.size}
+    about: dict[str, Any] = {'config': case.config, 'batch': whole.batch, 'size': whole.size}
     about['seconds'] = run_alone(seconds_here, case, how, repeats, what=case.config)
     if memory:
         about['memory_bytes'] = run_alone(peak_here, case, how, what=case.config)
@@ -96,7 +96,7 @@ def be_quiet() -> None:
     MMLogger.get_current_instance().setLevel(logging.WARNING)
 
 
-def make_step(case: StepCase, how: How) -> Callable[[], object]:
+def make_step(case: StepCase, how: How) -> Callable[[], None]:
     """Return the step, with random weights, images and labels; mixed precision is autocast to bf16."""
     cfg, case = case.load()
     cfg.launcher = 'none'
