@@ -202,7 +202,9 @@ class FiniteCheckpointHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Raise UserError if a tensor of weights, averages or the optimizer's state is not finite."""
-        next(hook for hook in runner.hooks if isinstance(hook, NonFiniteHook)).check(runner, checkpoint)
+        hook = next(hook for hook in runner.hooks if isinstance(hook, NonFiniteHook))
+        if spoilt := spoilt_tensors(checkpoint, hook.exempt):  # the process that saves may be the only one that is here
+            raise hook.error(runner, in_words(spoilt), hook.images_in_words())
 
 
 def add_hooks(runner: Runner) -> None:
