@@ -60,6 +60,8 @@ def fit_to_cpu(cfg: Config) -> None:
             f'--launcher {cfg.launcher} needs GPUs, and none is visible here; on CPU use tools/dist_train.sh'
         )
     torch.distributed.init_process_group('gloo')
+    if (cfg.get('model_wrapper_cfg') or {}).get('type') == 'FullySharded':
+        return
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         device_ids=None,

@@ -21,14 +21,17 @@ from mlp_dense.checkpoints.finite import check_training_state
 from mlp_dense.datasets.coco import complete_coco
 from mlp_dense.datasets.images import CheckedPipeline
 from mlp_dense.datasets.labels import watch_labels
+from mlp_dense.datasets.seeding import seed_samples
 from mlp_dense.engine import hooks, nonfinite
 from mlp_dense.engine.checks import check_data, check_init, check_length, check_training, innermost
 from mlp_dense.engine.checks.classes import check_saved_classes
 from mlp_dense.engine.config import load_config
 from mlp_dense.engine.console import RunConsole, on_screen
 from mlp_dense.engine.endings import one_line_endings
+from mlp_dense.engine.fsdp import Sharding, is_sharded, take_whole
 from mlp_dense.engine.latest import checkpoint_folder, choose_start
 from mlp_dense.engine.machine import check_launcher, fit_to_cpu, fit_to_packages
+from mlp_dense.engine.randomness import keep_seed, register_hooks
 from mlp_dense.engine.resume import (
     check_state,
     compare_runs,
@@ -80,6 +83,8 @@ def train(cfg: Config) -> None:
     make_folder(cfg.work_dir, '--work-dir')
     make_folder(checkpoint_folder(cfg), 'default_hooks.checkpoint.out_dir')
     lock_folders(cfg)
+    if cfg.get('resume'):
+        keep_seed(cfg)
     runner = build_runner(cfg)
     runner.exact = bool(cfg.get('resume'))
     with nonfinite.explained(runner):
@@ -98,6 +103,7 @@ def test(cfg: Config, checkpoint: str) -> dict[str, float]:
     check_file(checkpoint)
     make_folder(cfg.work_dir, '--work-dir')
     cfg.load_from, cfg.resume = checkpoint, False
+    take_whole(cfg)
     return build_runner(cfg).test()
 
 
@@ -193,11 +199,17 @@ class CheckedRunner(Runner):
             raise UserError(f'{dataset.get("data_root")} holds no image that can be used ({folders})') from error
         check_length(loader)
         loader.worker_init_fn = WorkerStart(loader.worker_init_fn)
+        if seed is not None:
+            seed_samples(loader, seed)
         for dataset in innermost(loader.dataset):
             if isinstance(getattr(dataset, 'pipeline', None), Compose):
                 watch_labels(dataset)
                 dataset.pipeline = CheckedPipeline(dataset.pipeline)
         return loader
+
+
+class ShardedRunner(Sharding, CheckedRunner):
+    """A checked runner whose model is sharded over its processes."""
 
 
 def build_runner(cfg: Config) -> CheckedRunner:
@@ -207,7 +219,8 @@ def build_runner(cfg: Config) -> CheckedRunner:
     if get_device() == 'cpu':
         fit_to_cpu(cfg)
     hooks.replace_visualization(cfg)
-    runner = CheckedRunner.from_cfg(cfg)
+    runner = (ShardedRunner if is_sharded(cfg) else CheckedRunner).from_cfg(cfg)
+    register_hooks(runner)
     nonfinite.add_hooks(runner)
     runner.register_hook(WatchHook(cfg.filename), priority='VERY_LOW')
     runner.register_hook(StopHook())
