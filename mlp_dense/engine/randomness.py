@@ -28,12 +28,12 @@ from mlp_dense.engine.resume import warn
 def keep_seed(cfg: Config) -> None:
     """Set the seed of a config that resumes to that of the checkpoint, before anything is built from it."""
     seed = (read_checkpoint(cfg.load_from).get('meta') or {}).get('seed')
-    randomness = cfg.setdefault('randomness', {})
+    randomness = cfg.get('randomness') or {}
     if not isinstance(seed, int) or seed == randomness.get('seed'):
         return
     if randomness.get('seed') is not None:
         warn(f"the checkpoint's seed, {seed}, is used, and not {randomness['seed']}")
-    randomness['seed'] = seed
+    cfg.randomness = {**randomness, 'seed': seed}
 
 
 class SeedHook(Hook):
