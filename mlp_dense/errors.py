@@ -37,7 +37,8 @@ class UserError(Exception):
         # A data loader raises a worker's exception again with the worker's whole traceback as its message.
         if text.startswith('Caught ') and 'Traceback' in text:
             text = text.rpartition(f'{type(self).__name__}: ')[2].strip()
-        super().__init__(text)
+        # What a message repeats of a file may hold line breaks and a terminal's commands.
+        super().__init__(''.join(char if char.isprintable() else repr(char)[1:-1] for char in text))
 
 
 class ArgumentError(UserError, ValueError):

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         write_file(path, data)
     except OSError as error:
         raise UserError(f'output {path} cannot be written ({error}); name another file') from error
-    left_out = sorted({*content} - {'state_dict', 'meta'}) + [f'meta.{key}' for key in code]
+    left_out = sorted(map(str, {*content} - {'state_dict', 'meta'})) + [f'meta.{key}' for key in code]
     print(f'left out: {", ".join(left_out) or "nothing"}')
     print(f'{path}: {len(state)} tensors, {len(data) / 1e6:.1f} MB, SHA-256 {digest}')
     return 0
