@@ -30,7 +30,8 @@ class ProbeHook(Hook):
 
     def after_train(self, runner: Any) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        data = b''.join(parameter.detach().numpy().tobytes() for parameter in model.parameters())
+        whole = (part.full_tensor() if hasattr(part, 'full_tensor') else part for part in model.parameters())  # of FSDP
+        data = b''.join(parameter.detach().numpy().tobytes() for parameter in whole)
         mine = {'rank': dist.get_rank(), 'digest': hashlib.sha256(data).hexdigest()}
         everyone = dist.all_gather_object(mine)
         layers = sorted({type(module).__name__ for module in model.modules() if 'BatchNorm' in type(module).__name__})
