@@ -42,7 +42,7 @@ from mlp_dense.engine.saving import not_written, with_own_hook
 from mlp_dense.engine.schedule import resume_schedules, schedules
 from mlp_dense.engine.signals import StopHook
 from mlp_dense.engine.watch import WatchHook
-from mlp_dense.engine.work_dir import alone, lock_folders
+from mlp_dense.engine.work_dir import alone, lock_folders, raise_full_disk
 from mlp_dense.errors import UserError
 from mlp_dense.folders import make_folder
 from mlp_dense.processes import WorkerStart
@@ -116,6 +116,7 @@ class CheckedRunner(Runner):
     def build_logger(self, *args: Any, **options: Any) -> MMLogger:
         """Build mmengine's logger, whose file has everything and whose screen is the run's console."""
         logger = super().build_logger(*args, **options)
+        raise_full_disk(logger)
         if RunConsole.current is not None:
             RunConsole.current.attach(logger)
         return logger

@@ -19,6 +19,9 @@ from mlp_dense.engine.resume import INTERRUPTED, OUTDATED
 from mlp_dense.errors import DISK_FULL, UserError
 from mlp_dense.folders import write_file
 
+VALIDATED = 'validated_iter'
+"""The key of the message hub with the iterations that were done at the last validation."""
+
 
 class AtomicBackend(LocalBackend):
     """mmengine's files on local disks, each of which appears complete or not at all.
@@ -140,7 +143,11 @@ class SavingHook(CheckpointHook):
         self._remove_outdated()
 
     def _save_best_checkpoint(self, runner: Runner, metrics: Mapping[str, Any]) -> None:
-        """Save the checkpoints of the best metrics as mmengine does, then remove the earlier ones."""
+        """Save the checkpoints of the best metrics as mmengine does, then remove the earlier ones.
+
+        The regular checkpoint, which mmengine saves again with the new best score, is marked as validated.
+        """
+        runner.message_hub.update_info(VALIDATED, runner.iter)
         super()._save_best_checkpoint(runner, metrics)
         self._remove_outdated()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +55,19 @@ def alone(main: Callable[[Config], None]) -> Callable[[Config], None]:
             _unlock()
 
     return run
+
+
+def raise_full_disk(logger: logging.Logger) -> None:
+    """Let a log file on a full disk end the run by its OSError; logging would print a traceback for every line."""
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            vars(handler)['handleError'] = functools.partial(_handle_error, handler)
+
+
+def _handle_error(handler: logging.Handler, record: logging.LogRecord) -> None:
+    if isinstance(sys.exc_info()[1], OSError):
+        raise  # logging calls this where it has caught the error
+    logging.Handler.handleError(handler, record)
 
 
 def lock_folders(cfg: Config) -> None:
