@@ -61,6 +61,7 @@ def test_every_experiment_has_its_config():
     prefixes = [family.paper.prefix for family in families()]
     expected |= {path_of(method, 'shapes', prefix) for method in ('upernet', 'retinanet') for prefix in prefixes}
     expected |= {ROOT / f'configs/{name}_shapes.py' for name in CHANNELS}
+    expected.add(ROOT / 'configs/upernet_cyclemlp_b5_fsdp_ade20k.py')
     assert expected == set(CONFIGS) - CLASSIFIERS
 
 

@@ -17,7 +17,7 @@ from mlp_dense.engine.data_roots import flatten, has_data_root, set_data_root
 from mlp_dense.engine.registered import argument_names, find_class
 from mlp_dense.errors import UserError
 
-READ_HERE = ('data_root', 'tta_model', 'tta_pipeline')
+READ_HERE = ('data_root', 'model_wrapper_cfg', 'tta_model', 'tta_pipeline')
 """The top-level keys that this package reads. mmengine reads the arguments of its Runner, and all others are variables
 of the config file, copied into other keys when it is read.
 """
