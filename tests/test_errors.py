@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
+import os
 import signal
+import time
 
 import pytest
 from torch.utils.data import DataLoader
@@ -36,6 +39,40 @@ def test_what_a_user_can_mend_is_one_line(error, code, line, capfd):
         signal.signal(signal.SIGINT, handler)
     told = capfd.readouterr().err
     assert told.startswith(f'error: {line}') and told.count('\n') == 1
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_is_one_line_and_its_number(number, capfd):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(number)
+    try:
+        assert user_errors(lambda: os.kill(os.getpid(), number))() == 128 + number
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL  # the next one ends without a word
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+    assert signal.getsignal(number) == before[1]
+    assert capfd.readouterr().err == f'error: stopped by {number.name}\n'
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert user_errors(lambda: os.kill(os.getpid(), signal.SIGHUP))() is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_child_of_a_tool_is_ended_by_its_pool(capfd):
+    """multiprocessing ends its processes by SIGTERM, and these have the handlers of the process that forked them."""
+
+    def run():
+        child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(999,))
+        child.start()
+        child.terminate()
+        child.join()
+        return child.exitcode
+
+    assert user_errors(run)() == -signal.SIGTERM
+    assert not capfd.readouterr().err
 
 
 @pytest.mark.parametrize('error', [ValueError('x'), OSError(errno.EIO, 'x')])
