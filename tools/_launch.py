@@ -48,9 +48,14 @@ class PassingAgent(LocalElasticAgent):
 def first_failure(error: ChildFailedError) -> tuple[int, ProcessFailure]:
     """Return the rank and the failure of the process that ended first; in the same second, one that was killed.
 
-    The others may end by an error of their own when the connection to it breaks.
+    The others may end by an error of their own when the connection to it breaks, or by torchrun's SIGTERM.
     """
-    return min(error.failures.items(), key=lambda item: (item[1].timestamp, item[1].exitcode >= 0))
+
+    def order(item: tuple[int, ProcessFailure]) -> tuple[bool, int, bool]:
+        failure = item[1]
+        return failure.exitcode == -signal.SIGTERM, failure.timestamp, failure.exitcode >= 0
+
+    return min(error.failures.items(), key=order)
 
 
 def exit_code(error: ChildFailedError) -> int:

@@ -73,7 +73,7 @@ def in_words(spoilt: Mapping[str, list[str]]) -> str:
     what, names = next(iter(spoilt.items()))
     count = sum(map(len, spoilt.values())) - 1
     verb = 'are' if what == 'the weights' else 'is'
-    return f'{what} {verb} not finite ({names[0]}' + f' and {count} more tensors' * (count > 0) + ')'
+    return f'{what} {verb} not finite ({_plain(names[0])}' + f' and {count} more tensors' * (count > 0) + ')'
 
 
 def check_state_dict(state: Mapping[str, Tensor], source: str) -> None:
@@ -117,4 +117,4 @@ def _plain(name: str) -> str:
     """Return a tensor's name in the model itself, without the places of an average and of wrappers."""
     for wrapper in WRAPPERS:
         name = name.replace(wrapper, '')
-    return re.sub(r'^(\d+\.)?module\.', '', name)
+    return re.sub(r'^(\d+\.)?(module\.)?', '', name)

@@ -139,22 +139,22 @@ class NonFiniteHook(Hook):
             f'{when}iteration {self.iteration}: {fault}; {images}. Nothing of it is saved; {begin} {REMEDY}'
         )
 
-    def check(self, runner: Runner, content: Mapping[str, Any] | None = None) -> None:
-        """Raise UserError in every process if a tensor is not finite in one of them.
-
-        Args:
-            runner: the runner of the training.
-            content: what is to be a checkpoint; default: the present state of the training.
-        """
-        spoilt = self.spoilt(runner) if content is None else spoilt_tensors(content, self.exempt)
+    def check(self, runner: Runner) -> None:
+        """Raise UserError in every process if the state of the training is not finite in one of them."""
+        spoilt = self.spoilt(runner)
         if any(dist.all_gather_object(bool(spoilt))):
             self.stop(runner, in_words(spoilt) if spoilt else None)
 
     def spoilt(self, runner: Runner) -> dict[str, list[str]]:
         """Find what is not finite in this process, see :func:`spoilt_tensors`."""
-        averages = [_named(hook.ema_model) for hook in runner.hooks if hasattr(hook, 'ema_model')]
-        states = [list(wrapper.optimizer.state.values()) for wrapper in self.wrappers]
-        content = {'state_dict': _named(unwrapped(runner.model)), 'ema_state_dict': averages, 'optimizer': states}
+        model = unwrapped(runner.model)
+        names = {parameter: name for name, parameter in model.named_parameters()}
+        states = [wrapper.optimizer.state for wrapper in self.wrappers]
+        content = {
+            'state_dict': _named(model),
+            'ema_state_dict': [_named(hook.ema_model.module) for hook in runner.hooks if hasattr(hook, 'ema_model')],
+            'optimizer': {names.get(key, key): state for part in states for key, state in part.items()},
+        }
         return spoilt_tensors(content, self.exempt)
 
     def _has_bad_loss(self, losses: Mapping[str, Any]) -> float | Tensor:
@@ -194,25 +194,18 @@ class NonFiniteHook(Hook):
         return None
 
 
-@HOOKS.register_module()
-class FiniteCheckpointHook(Hook):
-    """A hook that ends a training before a checkpoint is written that is not finite, whatever it is named."""
-
-    priority = 'LOWEST'  # after EMAHook has put its averages into the checkpoint
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Raise UserError if a tensor of weights, averages or the optimizer's state is not finite."""
-        hook = next(hook for hook in runner.hooks if isinstance(hook, NonFiniteHook))
-        if spoilt := spoilt_tensors(checkpoint, hook.exempt):  # the process that saves may be the only one that is here
-            raise hook.error(runner, in_words(spoilt), hook.images_in_words())
-
-
 def add_hooks(runner: Runner) -> None:
-    """Register the hooks that end a training at numbers that are not finite, and keep them out of checkpoints."""
+    """Register the hooks that end a training at numbers that are not finite."""
     runner.register_hook(AgreementHook())
     if not any(isinstance(hook, NonFiniteHook) for hook in runner.hooks):
         runner.register_hook(NonFiniteHook())
-    runner.register_hook(FiniteCheckpointHook())
+
+
+def check_finite(runner: Runner) -> None:
+    """Raise UserError, in all processes if in one, if what a checkpoint would hold is not finite."""
+    for hook in runner.hooks:
+        if isinstance(hook, NonFiniteHook) and hook.iteration:
+            hook.check(runner)
 
 
 def _has_norm(wrapper: Any) -> bool:

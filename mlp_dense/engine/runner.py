@@ -175,7 +175,12 @@ class CheckedRunner(Runner):
         resume_schedules(self, starts, self.saved['param_schedulers'], is_same_length)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **options: Any) -> None:
-        """Save a checkpoint as mmengine's runner does. Raises UserError where the disk is full."""
+        """Save a checkpoint as mmengine's runner does, in all processes.
+
+        Raises:
+            UserError: the disk is full, or what is to be saved is not finite.
+        """
+        nonfinite.check_finite(self)
         options['meta'] = {**(options.get('meta') or {}), **shape_of_run(self)}
         try:
             super().save_checkpoint(out_dir, filename, *args, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import pairwise
 
@@ -55,7 +56,13 @@ CASES = {
         'the weights are not finite (layers.1.running_var)',
         ['iter_2.pth'],
     ),
-    'optimizer': (spoil('optimizer', 4), {}, 4, "the optimizer's state is not finite (state.0.exp_avg", ['iter_2.pth']),
+    'optimizer': (
+        spoil('optimizer', 4),
+        {},
+        4,
+        "the optimizer's state is not finite (layers.0.weight.exp_avg_sq)",
+        ['iter_2.pth'],
+    ),
     'unsaved': (spoil('weight', 6), {'interval': 50}, 6, 'the weights are not finite', []),
 }
 
@@ -82,8 +89,8 @@ def test_the_batch_before_is_named_where_its_gradients_are_not_known(tmp_path):
 
 
 def test_an_average_that_is_not_finite_is_not_saved(tmp_path):
-    with pytest.raises(UserError, match=r'^iteration 4: the weights are not finite \(layers\.3\.bias\)'):
-        toy_runner(tmp_path, spoil('average', 3), EMA).train()  # EMAHook exchanges both in the file
+    with pytest.raises(UserError, match=r'^iteration 4: the average of the weights is not finite \(layers\.3\.bias\)'):
+        toy_runner(tmp_path, spoil('average', 3), EMA).train()
     assert saved(tmp_path) == ['iter_2.pth']
 
 
@@ -177,6 +184,21 @@ def test_other_errors_are_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(Toy, 'forward', lambda *_, **__: [][0])
     with pytest.raises(IndexError), nonfinite.explained(runner):
         runner.train()
+
+
+@pytest.mark.parametrize('rule', ['greater', 'less'])
+def test_a_metric_of_nan_is_warned_of_and_neither_saved_nor_in_the_way_of_later_ones(rule, tmp_path, caplog):
+    runner = toy_runner(tmp_path, scores=[math.nan, 0.5, math.nan], rule=rule)
+    runner.logger.addHandler(caplog.handler)
+    runner.train()
+    assert saved(tmp_path) == ['best_score_iter_4.pth', 'iter_2.pth', 'iter_4.pth', 'iter_6.pth']
+    assert caplog.text.count('score: no value') == 2
+
+
+def test_weights_that_are_not_finite_are_not_validated(tmp_path):
+    with pytest.raises(UserError, match=r'^iteration 3: the weights are not finite'):
+        toy_runner(tmp_path, spoil('weight', 3), interval=3, scores=[0.5] * 2).train()
+    assert saved(tmp_path) == []
 
 
 def test_images_of_batches_of_several_forms():
