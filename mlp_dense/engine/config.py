@@ -14,13 +14,20 @@ from mlp_dense.datasets.checks.settings import LIBRARIES
 from mlp_dense.engine.completion import complete, complete_hooks
 from mlp_dense.engine.data_roots import flatten, follow_data_root
 from mlp_dense.engine.options import apply_option, parse_value
+from mlp_dense.engine.recorded import check_names, read_recorded
 from mlp_dense.engine.registered import name_classes
 from mlp_dense.errors import UserError
 
 __all__ = ['apply_option', 'flatten', 'load_config', 'parse_value']
 
 
-def load_config(path: str, options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None) -> Config:
+NAME_IT = 'read it, and if you trust it name it: --config FILE'
+"""What a user can do who wants a config that was found to be run after all."""
+
+
+def load_config(
+    path: str, options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None, *, is_found: bool = False
+) -> Config:
     """Read a config and apply the user's options to it in the order given.
 
     Classes that stand for names (a config with lazy imports) become those names, and missing colours are made up.
@@ -28,15 +35,18 @@ def load_config(path: str, options: Mapping[str, Any] | Iterable[tuple[str, Any]
     Args:
         path: a config file.
         options: full keys and values, such as ``{'train_cfg.max_iters': 100}``; see :func:`apply_option`.
+        is_found: whether the file was found in a work dir and not named by the user. No code in it runs then.
 
     Raises:
-        UserError: the file cannot be read, or an option would have no effect.
+        UserError: the file cannot be read, or holds code where it was found, or an option would have no effect.
     """
     if not Path(path).is_file():
         fault = 'is a folder' if Path(path).is_dir() else 'does not exist'
         raise UserError(f"config {path} {fault}; name a file, the project's own are in configs/")
     try:
-        cfg = _read(path)
+        cfg = read_recorded(path, NAME_IT) if is_found else _read(path)
+        if is_found:
+            check_names(cfg, path, NAME_IT)
         name_classes(cfg)
     except ImportError as error:
         reason = error.__cause__ or error

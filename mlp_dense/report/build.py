@@ -39,7 +39,8 @@ def write_report(
     Args:
         work_dir: the folder of a training.
         out: the HTML file; its folder is made.
-        config: the config file; by default that of the newest training in the work dir.
+        config: the config file; by default that of the newest training in the work dir, which is read without being
+            run.
         checkpoint: the checkpoint file; by default the latest in the work dir.
         predictions: what ``tools/test.py --out`` wrote; with it nothing is tested, and the page lacks the test's speed.
         options: changes of the config, as ``--cfg-options`` takes them.
@@ -49,7 +50,7 @@ def write_report(
     Raises:
         UserError: config, checkpoint, data or predictions are missing or do not fit each other.
     """
-    cfg = load_config(str(config or find_config(work_dir)), options)
+    cfg = load_config(str(config or find_config(work_dir)), options, is_found=config is None)
     check_data(cfg, 'test')
     check_file_place(out, '--out')
     speed = facts.Facts()

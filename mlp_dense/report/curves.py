@@ -8,8 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config
-
+from mlp_dense.engine.recorded import read_recorded
 from mlp_dense.engine.records import read_records
 from mlp_dense.errors import UserError
 
@@ -101,7 +100,7 @@ def _is_training(row: dict[str, Any]) -> bool:
 
 def _was_resumed(session: Path) -> bool:
     config = session / 'vis_data/config.py'
-    return config.is_file() and bool(Config.fromfile(config, import_custom_modules=False).get('resume'))
+    return config.is_file() and bool(read_recorded(config, 'remove it, and the curves do without').get('resume'))
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
