@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-    from mlp_dense.datasets.images import ImageFileError
+    from mlp_dense.datasets.heads import ImageFileError
     from mlp_dense.engine.classes import best_classes
     from mlp_dense.engine.config import load_config
     from mlp_dense.errors import UserError

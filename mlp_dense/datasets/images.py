@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,17 @@ import numpy as np
 from mmengine.dataset import Compose
 from PIL import Image
 
+from mlp_dense.datasets.heads import TIFF, ImageFileError, check_head, size_of, unlimited_pillow
 from mlp_dense.errors import UserError
 
 Load = Callable[[dict], Any]
 """The loading step of a pipeline, which fills in ``img`` for an ``img_path``."""
 Size = tuple[int, int]
 """(height, width) in pixels."""
-TIFF = ('.tif', '.tiff')
-LARGEST = 2**30
-"""The most pixels of an image that OpenCV decodes."""
 SMALLEST = 32
 """The edge in pixels from which every backbone takes images."""
 SHORT, LONG = 600, 4000
 """Pixels: pictures of smaller images are enlarged, so that names can be read, and of larger ones reduced."""
-
-
-class ImageFileError(UserError):
-    """The error of an image file that is missing or cannot be decoded."""
 
 
 class CheckedPipeline(Compose):
@@ -40,12 +33,26 @@ class CheckedPipeline(Compose):
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any] | None:
         paths = [data[key] for key in ('img_path', 'seg_map_path') if isinstance(data.get(key), str)]
+        for path in paths:
+            check_head(path)
         try:
-            return super().__call__(data)
-        except Exception:
+            with unlimited_pillow():
+                return super().__call__(data)
+        except Exception as error:
             for path in paths:
                 check_image(path)
+            if paths and isinstance(error, (cv2.error, MemoryError)):
+                raise unfit_image(paths[0], error) from error
             raise
+
+
+def unfit_image(path: str, error: Exception) -> ImageFileError:
+    """Return the error of an image with which a pipeline cannot do what it is to do, such as scaling a line."""
+    size = size_of(path)
+    what = f'image {path}' + (f' of {size[0]} x {size[1]} pixels' if size else '')
+    if isinstance(error, MemoryError) or getattr(error, 'code', None) == cv2.Error.StsNoMem:
+        return ImageFileError(f'{what} needs more memory in the pipeline than there is; cut it into several files')
+    return ImageFileError(f'{what} does not go through the pipeline ({" ".join(str(error).split())}); replace it')
 
 
 def check_image(path: str) -> None:
@@ -54,6 +61,7 @@ def check_image(path: str) -> None:
         return
     if not Path(path).is_file():
         raise ImageFileError(f'image {path} does not exist; the dataset is incomplete')
+    check_head(path)
     try:
         with unlimited_pillow(), Image.open(path) as image:
             image.load()
@@ -91,7 +99,7 @@ def open_picture(
         The picture (height, width, 3), RGB, uint8, and the (height, width) of the image as it was loaded.
 
     Raises:
-        ImageFileError: the file is missing, cannot be decoded or holds more than ``LARGEST`` pixels.
+        ImageFileError: the file is missing, cannot be decoded or is refused by its head.
         UserError: it has no such bands.
     """
     if load is None:
@@ -107,13 +115,9 @@ def read_image(path: str, load: Load) -> np.ndarray:
     """Read an image by the loading step of a pipeline, as (H, W) or (H, W, bands).
 
     Raises:
-        ImageFileError: the file is missing, cannot be decoded or holds more than ``LARGEST`` pixels.
+        ImageFileError: the file is missing, cannot be decoded or is refused by its head.
     """
-    size = size_of(path)
-    if size is not None and size[0] * size[1] > LARGEST:
-        raise ImageFileError(
-            f'image {path} holds {size[0]} x {size[1]} pixels, more than can be decoded; cut it into several files'
-        )
+    check_head(path)
     try:
         return load({'img_path': path})['img']
     except Exception as error:  # the decoders raise half a dozen types
@@ -185,25 +189,6 @@ def loads_image(step: str) -> bool:
 def loads_bgr(load: Any) -> bool:
     """Tell whether a loading step gives blue first, as OpenCV does; tifffile and GDAL keep the order of the file."""
     return getattr(load, 'imdecode_backend', 'tifffile') != 'tifffile'
-
-
-def size_of(path: str) -> tuple[int, int] | None:
-    """Read (width, height) of an image from its header; None where Pillow knows none."""
-    try:
-        with unlimited_pillow(), Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError):
-        return None
-
-
-@contextmanager
-def unlimited_pillow() -> Iterator[None]:
-    """Let Pillow open images of more than 179 million pixels, which it takes for an attack, inside a block."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def canvas_size(size: Size) -> Size:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlp_dense.datasets.images import ImageFileError
+from mlp_dense.datasets.heads import ImageFileError
 
 
 class CheckedLabels:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mlp_dense.datasets.images import ImageFileError, Load, loads_bgr, read_image
+from mlp_dense.datasets.heads import ImageFileError, check_head
+from mlp_dense.datasets.images import Load, loads_bgr, read_image
 from mlp_dense.errors import UserError
 
 IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -146,6 +147,7 @@ def read_pictures(source: Source, load: Load, check: Callable[[str], None]) -> I
     elif source.is_video:
         yield from _frames(source)
     else:
+        check_head(source.path)
         check(source.path)
         yield Picture(source, read_image(source.path, load), loads_bgr(load))
 

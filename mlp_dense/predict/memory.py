@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mlp_dense.datasets.images import LARGEST, ImageFileError, size_of
+from mlp_dense.datasets.heads import LARGEST, ImageFileError, size_of
 
 LIMIT_FILES = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes')  # of a container
 DECODED = 6

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.structures import BaseDataElement, PixelData
 
-from mlp_dense.datasets.images import SMALLEST, ImageFileError, loads_bgr
+from mlp_dense.datasets.heads import ImageFileError
+from mlp_dense.datasets.images import SMALLEST, loads_bgr, unfit_image
 from mlp_dense.engine.checks import innermost
 from mlp_dense.engine.classes import has_array_data
 from mlp_dense.errors import UserError
@@ -178,7 +180,10 @@ class Predictor:
         if getattr(self.load, 'to_float32', False):
             image = image.astype(np.float32)
         size = image.shape[:2]
-        data = self.prepare({'img': image, 'img_path': None, 'img_id': 0, 'img_shape': size, 'ori_shape': size})
+        try:
+            data = self.prepare({'img': image, 'img_path': None, 'img_id': 0, 'img_shape': size, 'ori_shape': size})
+        except (cv2.error, MemoryError) as error:
+            raise unfit_image(picture.path, error) from error
         # The images of a classifier may be smaller, such as digits of 28 pixels.
         backbone = getattr(self.model, 'backbone', None)
         smallest = getattr(backbone, 'patch_size', 1) if self.task == 'classifier' else SMALLEST

@@ -11,14 +11,13 @@ import tifffile
 from mmcv.transforms import LoadImageFromFile
 from PIL import Image, ImageOps
 
+from mlp_dense.datasets.heads import ImageFileError, size_of
 from mlp_dense.datasets.images import (
     LONG,
-    ImageFileError,
     canvas_size,
     check_image,
     open_picture,
     reduced_size,
-    size_of,
     to_rgb,
 )
 from mlp_dense.errors import UserError

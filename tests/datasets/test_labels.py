@@ -9,7 +9,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
-from mlp_dense.datasets.images import ImageFileError
+from mlp_dense.datasets.heads import ImageFileError
 from mlp_dense.datasets.labels import watch_labels
 
 

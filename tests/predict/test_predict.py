@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from runs import ROOT, run_script, small_config
 
 from mlp_dense import predict
-from mlp_dense.datasets.images import ImageFileError
+from mlp_dense.datasets.heads import ImageFileError
 from mlp_dense.errors import UserError
 from mlp_dense.predict import Predictor, Writer, find_sources
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any
 
 from PIL import Image
 
 from mlp_dense.datasets.checks.findings import Finding
-from mlp_dense.datasets.images import TIFF, ImageFileError, check_image
+from mlp_dense.datasets.heads import TIFF, ImageFileError, check_head, unlimited_pillow
+from mlp_dense.datasets.images import check_image
 
 ORIENTATION = 0x0112
 DECODED = 2**27
-"""The most pixels of an image that is decoded for a check; several are decoded at once."""
+"""The most pixels of an image that is decoded for a check."""
+LARGE = 2**24
+"""The number of pixels from which on images are decoded one after another; smaller ones several at once."""
+_one_by_one = Lock()
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,12 @@ def read_picture(path: str, decode: bool = True) -> Picture:
     if os.path.getsize(path) == 0:
         return Picture(fault='is empty (0 bytes); replace the file')
     try:
+        check_head(path)
         picture = _read_head(path)
-        if picture.size is None or (decode and picture.size[0] * picture.size[1] <= DECODED):
-            check_image(path)
+        pixels = picture.size[0] * picture.size[1] if picture.size else LARGE
+        if picture.size is None or (decode and pixels <= DECODED):
+            with _one_by_one if pixels >= LARGE else nullcontext():
+                check_image(path)
     except ImageFileError as error:
         return Picture(fault=str(error).removeprefix(f'image {path} '))
     return picture
@@ -54,13 +63,13 @@ def _read_head(path: str) -> Picture:
     """Read sizes and orientation; without a size where Pillow or tifffile cannot tell it alone."""
     is_tiff = path.lower().endswith(TIFF)
     try:
-        with Image.open(path) as image:
+        with unlimited_pillow(), Image.open(path) as image:
             if is_tiff and getattr(image, 'n_frames', 1) > 1:
                 return Picture()  # pages or bands, as who reads them sees it
             orientation = image.getexif().get(ORIENTATION, 1)
             size = image.size[::-1] if orientation in (5, 6, 7, 8) else image.size
             return Picture(size, image.size, orientation)
-    except (OSError, ValueError, SyntaxError):  # as mlp_dense.datasets.images.size_of
+    except Exception:  # half a dozen types
         return _read_tiff_head(path) if is_tiff else Picture()
 
 

@@ -11,8 +11,11 @@ from PIL import Image
 from mlp_dense.datasets.checks.findings import Finding, absent_classes
 from mlp_dense.datasets.checks.images import Picture, read_picture
 from mlp_dense.datasets.checks.settings import SegmentationSettings
+from mlp_dense.datasets.heads import unlimited_pillow
 
 SUGGESTION = 'write one channel of class indices 0, 1, 2, ... (255: not labelled)'
+
+PART = 2**22
 
 
 @dataclass(frozen=True)
@@ -30,17 +33,23 @@ def read_labels(path: str) -> Labels:
     if picture.fault or picture.stored is None:
         return Labels(picture)
     try:
-        with Image.open(path) as image:
+        with unlimited_pillow(), Image.open(path) as image:
             labels = np.asarray(image)
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError) as error:  # what Pillow's decoders raise
+    except Exception as error:  # Pillow's decoders raise half a dozen types
         reason = str(error).split(' <_io')[0] or type(error).__name__
         return Labels(Picture(fault=f'cannot be decoded ({reason}); replace the file'))
     labels = labels.squeeze()
     if labels.ndim > 2:
         return Labels(picture, channels=labels.shape[2])
-    is_byte = labels.dtype == np.uint8
-    values = np.flatnonzero(np.bincount(labels.ravel())) if is_byte else np.unique(labels)  # the first is much faster
-    return Labels(picture, values=tuple(values.astype(np.int64).tolist()))
+    return Labels(picture, values=tuple(_values(labels.reshape(-1)).astype(np.int64).tolist()))
+
+
+def _values(labels: np.ndarray) -> np.ndarray:
+    """Return the values that occur in (pixels,), sorted; by parts, since counting takes 8 bytes a pixel."""
+    parts = (labels[start : start + PART] for start in range(0, len(labels), PART))
+    if labels.dtype == np.uint8:  # much faster
+        return np.flatnonzero(sum(np.bincount(part, minlength=256) for part in parts))
+    return np.unique(np.concatenate([np.unique(part) for part in parts]))
 
 
 def label_findings(

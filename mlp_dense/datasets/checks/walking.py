@@ -8,7 +8,7 @@ from random import Random
 from time import monotonic
 from typing import TypeVar
 
-from mlp_dense.datasets.images import unlimited_pillow
+from mlp_dense.datasets.heads import unlimited_pillow
 
 SECONDS = 1.0
 """How long the fast form of a check opens files of one data set."""

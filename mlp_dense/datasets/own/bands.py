@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from mlp_dense.datasets.images import TIFF
+from mlp_dense.datasets.heads import TIFF, check_head
 from mlp_dense.errors import UserError
 
 DEPTHS = {'1': 1, 'I;16': 16, 'I;16B': 16, 'I': 32, 'F': 32}
@@ -83,6 +83,7 @@ def measure_bands(paths: Sequence[Path]) -> Bands | None:
         raise UserError(f'{first} is {kinds[first]} and {odd[0]} is {kinds[odd[0]]}; one model reads one kind')
     count, sums = kinds[first].channels, []
     for path in [path for path, kind in kinds.items() if kind.has_bands]:
+        check_head(str(path))
         try:
             values = np.atleast_3d(tifffile.imread(path)).astype(np.float64)
         except (ValueError, OSError) as error:

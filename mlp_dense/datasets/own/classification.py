@@ -13,7 +13,7 @@ from unicodedata import normalize
 
 from mlp_dense.datasets.checks.copies import same_content
 from mlp_dense.datasets.checks.settings import class_folders
-from mlp_dense.datasets.images import size_of
+from mlp_dense.datasets.heads import size_of
 from mlp_dense.datasets.own.class_folders import divide_below, find_folders, read_folders
 from mlp_dense.datasets.own.class_lists import find_lists, list_files, name_numbers, read_lists
 from mlp_dense.datasets.own.data import OwnData, Request, Samples

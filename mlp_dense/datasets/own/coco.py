@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlp_dense.datasets.images import size_of
+from mlp_dense.datasets.heads import size_of
 from mlp_dense.datasets.own.coco_files import CocoFile, find_files, find_images, read_checked
 from mlp_dense.datasets.own.data import OwnData, Request, Size
 from mlp_dense.datasets.own.outputs import Outputs, call

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
+from mlp_dense.datasets.heads import check_head, unlimited_pillow
 from mlp_dense.datasets.own.data import Size
 from mlp_dense.datasets.palette import Color
 from mlp_dense.errors import UserError
@@ -63,19 +64,22 @@ def read_map(path: Path, as_colors: bool = False) -> LabelMap:
         UserError: the file cannot be decoded, or holds fractions.
     """
     palette: Sequence[Color] = ()
+    check_head(str(path))
     try:
-        with Image.open(path) as image:
+        with unlimited_pillow(), Image.open(path) as image:
             if as_colors or (image.mode not in ('1', 'L', 'P', 'I', 'F') and not image.mode.startswith('I;')):
-                return LabelMap(np.asarray(image.convert('RGB')).astype(np.int64) @ [1 << 16, 1 << 8, 1], True)
+                red, green, blue = np.moveaxis(np.asarray(image.convert('RGB')), 2, 0)
+                return LabelMap(red.astype(np.int32) << 16 | green.astype(np.int32) << 8 | blue, True)
             values = np.asarray(image)
             if image.mode == 'P':
                 numbers = image.getpalette('RGB') or []
                 palette = list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's decoders raise half a dozen types
         raise UserError(f'label map {path} cannot be decoded ({str(error).split(" <_io")[0]}); replace it') from error
     if values.dtype.kind == 'f' and (values != np.round(values)).any():
         raise UserError(f'label map {path} holds fractions, such as a depth map; write class indices 0, 1, 2, ...')
-    return LabelMap(values.astype(np.int64), palette=palette)
+    is_small = values.dtype.kind == 'u' and values.dtype.itemsize < 4
+    return LabelMap(values if is_small else values.astype(np.int64), palette=palette)
 
 
 def scan_maps(root: Path, names: Sequence[str], known: int = 0, as_colors: bool = False) -> Scan:

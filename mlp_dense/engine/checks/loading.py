@@ -11,7 +11,7 @@ from mmengine.dataset import InfiniteSampler
 from torch.utils.data import DataLoader
 
 from mlp_dense.datasets.checks.splits import list_images
-from mlp_dense.datasets.images import size_of
+from mlp_dense.datasets.heads import size_of
 from mlp_dense.engine.checks.numbers import check_whole
 from mlp_dense.engine.metainfo import datasets
 from mlp_dense.errors import UserError
