@@ -2,7 +2,7 @@
 # with --resume, when a signal has ended it. LAUNCH_VARIABLES names the variables that belong to the command.
 MLP_DENSE_COMMAND=
 for NAME in $LAUNCH_VARIABLES; do
-    [ -z "${!NAME:-}" ] || MLP_DENSE_COMMAND+="$(printf '%s=%q' "$NAME" "${!NAME}") "
+    [ -z "${!NAME:-}" ] || MLP_DENSE_COMMAND+="$(printf '%q' "$NAME=${!NAME}") "
 done
-MLP_DENSE_COMMAND+=$(printf '%q ' "$0" "$@")
+MLP_DENSE_COMMAND="${MLP_DENSE_COMMAND:+env }$MLP_DENSE_COMMAND$(printf '%q ' "$0" "$@")"
 export MLP_DENSE_COMMAND=${MLP_DENSE_COMMAND% }
