@@ -30,12 +30,10 @@ model = dict(
 )
 train_cfg = dict(max_iters=9, val_interval=3)
 """,
-    # Epochs of five iterations, batches by their form, and pictures that are made of four.
+    # Epochs, batches by their form, and pictures that are made of four.
     'retinanet': """
 model = dict(backbone=dict(arch=arch, drop_path_rate=0.5), neck=dict(in_channels=[16, 24, 32]))
-load = dict(_delete_=True, type='CocoDataset', pipeline=_base_.train_pipeline[:2], **{
-    key: dataset[key] for key in ('data_root', 'ann_file', 'data_prefix', 'metainfo')
-})
+load = dict(dataset, pipeline=_base_.train_pipeline[:2])
 mixed = [dict(type='Mosaic', img_scale=(64, 64)), *noisy[2:]]
 train_dataloader = dict(
     batch_sampler=dict(type='AspectRatioBatchSampler'),
@@ -43,18 +41,22 @@ train_dataloader = dict(
 )
 train_cfg = dict(max_epochs=3, val_interval=1)
 """,
-    # Epochs; repeated and joined data.
+    # Epochs with checkpoints within them; repeated and joined data.
     'classify': """
 model = dict(
+    data_preprocessor=dict(num_classes=10),
     backbone=dict(arch=arch, drop_path_rate=0.5),
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),
 )
 part = dict(type='RepeatDataset', times=2, dataset=dict(dataset, pipeline=noisy))
 both = dict(_delete_=True, type='ConcatDataset', datasets=[part, dict(dataset, pipeline=noisy)])
 train_dataloader = dict(dataset=both)
+default_hooks['checkpoint'].update(by_epoch=False, interval=4)
 train_cfg = dict(max_epochs=3, val_interval=1)
 """,
 }
+BATCH = {'semfpn': 4, 'retinanet': 4, 'classify': 20}
+"""Images of all processes; epochs of RetinaNet have four iterations, of the classifier six."""
 
 
 def make_data(root: Path) -> Path:
@@ -63,13 +65,13 @@ def make_data(root: Path) -> Path:
     return root
 
 
-def arguments(folder: Path, method: str, data: Path, *lines: str, workers: int = 0, batch: int = 4) -> list[object]:
+def arguments(folder: Path, method: str, data: Path, *lines: str, workers: int = 0, processes: int = 1) -> list[object]:
     """The arguments of tools/train.py for a small training of ``method`` in ``folder``, with more lines of config."""
     folder.mkdir(exist_ok=True)
     config = folder / 'config.py'
     base = f"_base_ = '{ROOT}/configs/{method}_cyclemlp_shapes.py'"
     config.write_text('\n'.join([base, ARCH, COMMON, MODELS[method], *lines]))
-    settings = {'data_root': data, 'train_dataloader.batch_size': batch}
+    settings = {'data_root': data, 'train_dataloader.batch_size': BATCH[method] // processes}
     work = ['--work-dir', folder / 'work', '--deterministic', '--seed', 3]
     return [config, *work, *options(settings, workers)]
 

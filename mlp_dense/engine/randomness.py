@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
@@ -44,6 +45,7 @@ class SeedHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Find the generators that parts of the model hold."""
         self.generators = generators_in(runner.model)
+        self.device = next(runner.model.parameters()).device.type
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seed the generators for the runner's iteration."""
@@ -52,6 +54,8 @@ class SeedHook(Hook):
     def seed(self, runner: Runner, iteration: int) -> None:
         """Seed the generators for an iteration, from 0."""
         seed_generators(runner.seed, STEP, get_rank(), iteration, generators=self.generators)
+        if self.device not in ('cpu', 'cuda'):
+            getattr(torch, self.device).manual_seed(torch.initial_seed())
 
 
 class ResumeHook(Hook):
