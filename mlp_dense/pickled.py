@@ -110,10 +110,12 @@ def _with_values(content: Any, done: dict[int, Any]) -> Any:
     """Replace pickled dtypes and arrays by their values, in place where the container allows it."""
     if isinstance(content, PickledDtype):
         return content.value
-    if isinstance(content, PickledArray):
-        return content.value.copy('A')
-    if type(content) is tuple:
-        return tuple(_with_values(value, done) for value in content)
+    if isinstance(content, PickledArray) or type(content) is tuple:
+        if id(content) not in done:  # a tuple of tuples, each ten times the next, has few parts and endless places
+            is_tuple = isinstance(content, tuple)
+            new = tuple(_with_values(value, done) for value in content) if is_tuple else content.value.copy('A')
+            done[id(content)] = content, new
+        return done[id(content)][1]
     if isinstance(content, (dict, list, Namespace, HistoryBuffer)) and id(content) not in done:
         done[id(content)] = content
         container = content if isinstance(content, (dict, list)) else vars(content)

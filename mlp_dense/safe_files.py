@@ -25,6 +25,12 @@ from mlp_dense.pickled import load_paddle, load_safely
 FORMATS = {'.npz': 'NumPy', '.pdparams': 'Paddle'}
 """Whose file it is by its suffix; PyTorch's for others."""
 
+SMALL = 2**26
+"""The bytes up to which a file may unpack to any size."""
+PACKED, REUSED = 16, 16
+"""How many times its size an ``.npz`` may unpack to, and the tensors of any file may be: weights barely compress, and
+few of them are stored once for several names."""
+
 
 def read_file(source: str, *, unsafe: bool = False) -> Any:
     """Read a checkpoint file onto the CPU: whatever it holds, as data.
@@ -57,6 +63,19 @@ def read_file(source: str, *, unsafe: bool = False) -> Any:
 
 
 def _read(path: str, suffix: str, unsafe: bool) -> Any:
+    content = _load(path, suffix, unsafe)
+    size, length = nested_bytes(content), os.path.getsize(path)
+    if size > SMALL + REUSED * length:
+        raise CheckpointError(
+            f'makes tensors of {size / 2**20:.0f} MiB out of {length} bytes, more than any training writes; '
+            f'save it anew, each tensor with its own numbers'
+        )
+    return content
+
+
+def _load(path: str, suffix: str, unsafe: bool) -> Any:
+    if zipfile.is_zipfile(path):
+        _check_entries(path, suffix == '.npz')
     if suffix == '.npz':
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays}
@@ -69,6 +88,34 @@ def _read(path: str, suffix: str, unsafe: bool) -> Any:
     if zipfile.is_zipfile(path):
         _check_sums(path)
     return torch.load(path, map_location='cpu', weights_only=False) if unsafe else load_safely(path)
+
+
+def _check_entries(path: str, is_npz: bool) -> None:
+    """Raise CheckpointError for a zip that unpacks to much more than it holds, whatever reads it."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    usual = {zipfile.ZIP_STORED} | ({zipfile.ZIP_DEFLATED} if is_npz else set())
+    if strange := [entry.filename for entry in entries if entry.compress_type not in usual]:
+        writer = 'numpy.savez' if is_npz else 'torch.save'
+        raise CheckpointError(f'has the entry {strange[0]!r} compressed, as {writer} never writes one; save it anew')
+    size, length = sum(entry.file_size for entry in entries), os.path.getsize(path)
+    if size > (max(SMALL, PACKED * length) if is_npz else length):
+        raise CheckpointError(
+            f'unpacks to {size / 2**20:.0f} MiB from {length} bytes, which no weights do; save it anew'
+        )
+
+
+def nested_bytes(content: Any) -> int:
+    """Add up the bytes that all tensors in nested containers have once each is copied."""
+    total, seen, rest = 0, set(), [content]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, torch.Tensor) and value.layout == torch.strided:
+            total += value.numel() * value.element_size()
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            rest += value.values() if isinstance(value, dict) else value
+    return total
 
 
 def _check_sums(path: str) -> None:
