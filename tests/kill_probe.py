@@ -15,16 +15,30 @@ from mmengine.registry import HOOKS, TRANSFORMS
 
 @HOOKS.register_module()
 class KillHook(Hook):
-    """Kills its process by SIGKILL at a moment, such as ``before_train_iter``, of an iteration, counted from 0."""
+    """Kills its process by SIGKILL when a training has done so many iterations.
+
+    Args:
+        moment: a method of hooks, such as ``before_train_iter``, or ``os.replace``: when a file is about to appear.
+        iterations: how many are done by then.
+    """
 
     priority = 'LOWEST'
 
-    def __init__(self, moment: str, iteration: int):
-        def kill(runner: Any, **_: Any) -> None:
-            if runner.iter == iteration:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def __init__(self, moment: str, iterations: int):
+        self.moment, self.iterations = moment, iterations
+        if moment != 'os.replace':
+            setattr(self, moment, self.kill)
 
-        setattr(self, moment, kill)
+    def before_run(self, runner: Any) -> None:
+        """Take the place of ``os.replace``."""
+        if self.moment == 'os.replace':
+            replace = os.replace
+            os.replace = lambda *args, **options: (self.kill(runner), replace(*args, **options))
+
+    def kill(self, runner: Any, **_: Any) -> None:
+        """Kill this process if it is time."""
+        if runner.iter == self.iterations:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @TRANSFORMS.register_module()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from runs import ROOT, options
+from runs import ROOT, Finished, options
+from starting import Started, start_tool
 
 from mlp_dense.datasets.shapes import make_shapes
 
@@ -72,8 +75,30 @@ def arguments(folder: Path, method: str, data: Path, *lines: str, workers: int =
     base = f"_base_ = '{ROOT}/configs/{method}_cyclemlp_shapes.py'"
     config.write_text('\n'.join([base, ARCH, COMMON, MODELS[method], *lines]))
     settings = {'data_root': data, 'train_dataloader.batch_size': BATCH[method] // processes}
-    work = ['--work-dir', folder / 'work', '--deterministic', '--seed', 3]
-    return [config, *work, *options(settings, workers)]
+    return [config, '--work-dir', folder / 'work', '--deterministic', *options(settings, workers)]
+
+
+def start(args: list[object], processes: int, stack: ExitStack) -> list[Started]:
+    """Start tools/train.py in so many processes, which end with ``stack`` at the latest."""
+    if processes == 1:
+        return [stack.enter_context(start_tool('train', *args))]
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        group = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(probe.getsockname()[1]), 'WORLD_SIZE': str(processes)}
+    ranks = [{'RANK': str(rank), 'LOCAL_RANK': str(rank)} for rank in range(processes)]
+    return [stack.enter_context(start_tool('train', *args, '--launcher', 'pytorch', **group, **rank)) for rank in ranks]
+
+
+def train(args: list[object], processes: int = 1) -> Finished:
+    """Run tools/train.py in so many processes to its end, or until it kills itself."""
+    with ExitStack() as stack:
+        first, *_ = [started.finish() for started in start(args, processes, stack)]
+        return first
+
+
+def kill_at(moment: str, iterations: int) -> str:
+    """The line of a config that lets its training kill itself, see ``kill_probe.KillHook``."""
+    return f"custom_hooks.append(dict(type='KillHook', moment='{moment}', iterations={iterations}))"
 
 
 def last(folder: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mlp_dense.checkpoints import read_checkpoint
 from mlp_dense.datasets.seeding import STEP, NumberedBatches, generators_in, seed_generators
 from mlp_dense.engine.resume import warn
+from mlp_dense.engine.saving import VALIDATED
 
 
 def keep_seed(cfg: Config) -> None:
@@ -126,9 +127,11 @@ class ResumeHook(Hook):
 
 
 def _is_validation_due(runner: Runner) -> bool:
-    """Tell whether the training validates where it was saved: what that changes is never in the checkpoint."""
+    """Tell whether the training validates where it was saved, and the checkpoint was written before that."""
     loop: Any = runner.train_loop
     if runner.val_loop is None or not isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+        return False
+    if runner.message_hub.runtime_info.get(VALIDATED) == loop.iter:  # saved again after it, with the best score
         return False
     done, total = loop.iter, loop.max_iters
     if isinstance(loop, EpochBasedTrainLoop):
