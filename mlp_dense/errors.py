@@ -74,17 +74,17 @@ class StopRequest:
     """The process that listens, whose forked children have its handler."""
 
     def receive(self, number: int, _: Any) -> None:
-        """Take a signal, as its handler; every one but a second Ctrl-C is of no more use than the first."""
+        """Take a signal, as its handler. What comes after the first one changes nothing, but a second Ctrl-C."""
         is_child = os.getpid() != self.process
         if is_child and (number == signal.SIGTERM or not self.is_deferred):  # with which multiprocessing ends it
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        if is_child or self.number:
+        if is_child or (self.number and self.is_deferred):
             return
-        self.number = number
+        self.number = self.number or number
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends at once, whatever is running
         if not self.is_deferred:
-            raise Interrupted(number)
+            raise Interrupted(self.number)
 
 
 stop_request = StopRequest()
@@ -110,6 +110,10 @@ def listening() -> Iterator[None]:
         for number in before:
             signal.signal(number, stop_request.receive)
         yield
+    except Exception as error:
+        if stop_request.number and not stop_request.is_deferred:  # the library that was running has made this of it
+            raise Interrupted(stop_request.number) from error
+        raise
     finally:
         for number, handler in before.items():
             is_over = stop_request.number and number == signal.SIGINT

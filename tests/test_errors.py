@@ -53,6 +53,21 @@ def test_a_signal_is_one_line_and_its_number(number, capfd):
     assert capfd.readouterr().err == f'error: stopped by {number.name}\n'
 
 
+def test_what_a_library_makes_of_a_signal_is_no_defect(capfd):
+    def run():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException as error:
+            raise SyntaxError('this config cannot be written') from error
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert user_errors(run)() == 143
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capfd.readouterr().err == 'error: stopped by SIGTERM\n'
+
+
 def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
