@@ -67,13 +67,16 @@ class Scored(BaseMetric):
         return {'score': float(SCORES[results[0]])}
 
 
-def tiny_config(folder: Path, by_epoch: bool = False, length: int = 4, **checkpoint: Any) -> Config:
+def tiny_config(
+    folder: Path, by_epoch: bool = False, length: int = 4, more: dict[str, Any] | None = None, **checkpoint: Any
+) -> Config:
     """The config of a training of so many iterations, or epochs of three iterations, that validates after each.
 
     Args:
         folder: the work dir.
         by_epoch: whether it counts epochs.
         length: their number.
+        more: parts of the config that are added.
         checkpoint: settings of its CheckpointHook.
     """
     loader = {'dataset': {'type': 'Numbers'}, 'batch_size': 2, 'num_workers': 0}
@@ -95,6 +98,7 @@ def tiny_config(folder: Path, by_epoch: bool = False, length: int = 4, **checkpo
             'experiment_name': f'tiny{next(NAMES)}',
             'launcher': 'none',
             'log_level': 'WARNING',
+            **(more or {}),
         }
     )
 
