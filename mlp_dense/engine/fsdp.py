@@ -14,6 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,6 +54,8 @@ class FullySharded(nn.Module):
         UserError: the model has no block to gather by, or a type is none of PyTorch's.
     """
 
+    module: Any
+
     def __init__(
         self,
         module: nn.Module,
@@ -63,12 +66,11 @@ class FullySharded(nn.Module):
         super().__init__()
         policy = MixedPrecisionPolicy(_dtype('param_dtype', param_dtype), _dtype('reduce_dtype', reduce_dtype))
         units = blocks_of(module, blocks)
-        if hasattr(module, 'init_weights'):
-            module.init_weights()
-        for tensor in module.state_dict().values():
-            broadcast(tensor)
+        getattr(module, 'init_weights', lambda: None)()
         for parameter in module.parameters():  # fully_shard takes no other layout, such as channels_last
             parameter.data = parameter.data.contiguous()
+        for tensor in module.state_dict().values():
+            broadcast(tensor)
         for part in (*units, module):
             fully_shard(part, mp_policy=policy)
         module.register_load_state_dict_pre_hook(_shard_loaded)
@@ -129,8 +131,9 @@ def is_sharded(cfg: Config) -> bool:
     Raises:
         UserError: it does so by a key that does nothing here, or that gives wrong results.
     """
-    if cfg.get('runner_type', 'Runner') != 'Runner' or cfg.get('strategy'):
-        key = 'strategy' if cfg.get('strategy') else 'runner_type'
+    has_strategy = isinstance(cfg.get('strategy'), Mapping)
+    if has_strategy or cfg.get('runner_type', 'Runner') != 'Runner':
+        key = 'strategy' if has_strategy else 'runner_type'
         raise UserError(f"{key}: strategies of mmengine's FlexibleRunner are not served; {REMEDY}")
     kind = (cfg.get('model_wrapper_cfg') or {}).get('type')
     if kind == 'MMFullyShardedDataParallel':
@@ -183,13 +186,17 @@ def _whole_states(model: nn.Module, optimizers: Sequence[Optimizer]) -> Iterator
     weights = _whole(model.state_dict())
     hooks = [model.register_state_dict_post_hook(lambda module, state, *rest: state.update(weights))]
     for optimizer in optimizers:
-        state = _whole(optimizer.state_dict())
-        hooks.append(optimizer.register_state_dict_post_hook(lambda optimizer, part, state=state: state))
+        replace = partial(_replace, _whole(optimizer.state_dict()))
+        hooks.append(optimizer.register_state_dict_post_hook(replace))
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _replace(whole: dict[str, Any], optimizer: Optimizer, part: dict[str, Any]) -> dict[str, Any]:
+    return whole
 
 
 def _whole(state: Mapping[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from mlp_dense.engine import fsdp  # noqa: F401  registers FullySharded
 from mlp_dense.engine.data_roots import flatten, has_data_root, set_data_root
 from mlp_dense.engine.registered import argument_names, find_class
 from mlp_dense.errors import UserError
