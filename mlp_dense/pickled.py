@@ -112,8 +112,8 @@ def _with_values(content: Any, done: dict[int, Any]) -> Any:
         return content.value
     if isinstance(content, PickledArray) or type(content) is tuple:
         if id(content) not in done:  # a tuple of tuples, each ten times the next, has few parts and endless places
-            is_tuple = isinstance(content, tuple)
-            new = tuple(_with_values(value, done) for value in content) if is_tuple else content.value.copy('A')
+            is_array = isinstance(content, PickledArray)
+            new = content.value.copy('A') if is_array else tuple(_with_values(value, done) for value in content)
             done[id(content)] = content, new
         return done[id(content)][1]
     if isinstance(content, (dict, list, Namespace, HistoryBuffer)) and id(content) not in done:

@@ -7,7 +7,6 @@ categories, which results bear.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import Counter
@@ -59,7 +58,7 @@ def _naming_errors(read: Any) -> Any:
         self.annotation_file = annotation_file
         try:
             read(self, annotation_file)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
             reason = f'is no complete JSON file ({" ".join(str(error).split())}); write it or fetch it again'
             raise UserError(f'{annotation_file}: {reason}') from error
 
@@ -111,7 +110,9 @@ def _check(content: Mapping[str, Any], file: str, settings: DetectionSettings) -
     fault = form_fault(content)
     if fault:
         raise UserError(f'{file}: {fault}')
-    findings = content_findings(content, file, with_mask=settings.with_mask, is_training=False, derivable=False)
+    folders = dict(folder=settings.images, root=settings.root)
+    masks = settings.with_mask
+    findings = content_findings(content, file, with_mask=masks, is_training=False, derivable=False, **folders)
     errors = [finding for finding in findings if finding.level == 'error']
     if errors:
         more = f' (and {len(errors) - 1} more; tools/check_data.py CONFIG lists them)' if len(errors) > 1 else ''

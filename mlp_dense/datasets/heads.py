@@ -74,7 +74,7 @@ def _tiff_head(path: str) -> Head | None:
 def size_of(path: str) -> tuple[int, int] | None:
     """Read (width, height) of an image from its head; None where there is none that is known."""
     head = read_head(path)
-    return head and head.size
+    return None if head is None else head.size
 
 
 def check_head(path: str) -> None:

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from mlp_dense.datasets.checks.findings import Finding
-from mlp_dense.datasets.checks.masks import is_number, mask_fault
+from mlp_dense.datasets.checks.images import STAY, leaves_folder
+from mlp_dense.datasets.checks.masks import is_coordinate, is_number, is_too_large, mask_fault
 from mlp_dense.errors import UserError
 
 SLACK = 1.0
 """How many pixels a box may reach beyond its image: tools round differently."""
+LARGEST_ID = 2**62
+"""Greater numbers are no ids: NumPy's whole numbers end at twice this."""
 
 
 def read_coco(path: str) -> dict[str, Any]:
@@ -65,7 +68,14 @@ def glance(path: str) -> str | None:
 
 
 def content_findings(
-    content: Mapping[str, Any], file: str, *, with_mask: bool, is_training: bool, derivable: bool
+    content: Mapping[str, Any],
+    file: str,
+    *,
+    with_mask: bool,
+    is_training: bool,
+    derivable: bool,
+    folder: str = '',
+    root: str = '',
 ) -> Iterator[Finding]:
     """Yield what is wrong with the content of an annotation file.
 
@@ -75,9 +85,11 @@ def content_findings(
         with_mask: whether masks are trained or judged.
         is_training: whether the file must have annotations.
         derivable: whether to list also what :mod:`mlp_dense.datasets.coco` derives.
+        folder: that of the images, which their names are to stay in; '' where none is known.
+        root: the folder of the whole data set.
     """
     yield from _category_findings(content['categories'], file)
-    yield from _image_findings(content['images'], file, derivable)
+    yield from _image_findings(content['images'], file, derivable, folder, root)
     annotations = content.get('annotations', [])
     if not annotations:
         if is_training:
@@ -92,7 +104,7 @@ def content_findings(
         for key, known in (('image_id', images), ('category_id', categories)):
             value = annotation.get(key)
             if not _hashable(value):
-                yield Finding('error', file, f'{name} has no {key}; add it', f'annotations without {key}')
+                yield Finding('error', file, f'{name} has {_lack(key, value)}', f'annotations without {key}')
             elif value not in known:
                 strays[key].append(f'{name} has the {key} {value!r}')
         image = images.get(annotation.get('image_id')) if _hashable(annotation.get('image_id')) else None
@@ -109,7 +121,14 @@ def content_findings(
 
 
 def _hashable(value: Any) -> bool:
-    return isinstance(value, (int, str, float)) and value == value
+    if isinstance(value, int):
+        return -LARGEST_ID < value < LARGEST_ID
+    return isinstance(value, (str, float)) and value == value
+
+
+def _lack(key: str, value: Any) -> str:
+    """Say what is wrong with a value that :func:`_hashable` refuses."""
+    return f'no {key}; add it' if value is None else f'the {key} {str(value)[:40]}, which is none; give it another'
 
 
 def _name(annotation: Mapping[str, Any], index: int) -> str:
@@ -122,7 +141,8 @@ def _category_findings(categories: list[dict[str, Any]], file: str) -> Iterator[
     for key in ('id', 'name'):
         values = [category.get(key) for category in categories]
         if not all(_hashable(value) for value in values):
-            yield Finding('error', file, f'a category has no {key}; add it', 'categories')
+            value = next(value for value in values if not _hashable(value))
+            yield Finding('error', file, f'a category has {_lack(key, value)}', 'categories')
             continue
         for value, count in Counter(values).items():
             if count > 1:
@@ -130,7 +150,9 @@ def _category_findings(categories: list[dict[str, Any]], file: str) -> Iterator[
                 yield Finding('error', file, message, 'categories')
 
 
-def _image_findings(images: list[dict[str, Any]], file: str, derivable: bool) -> Iterator[Finding]:
+def _image_findings(
+    images: list[dict[str, Any]], file: str, derivable: bool, folder: str, root: str
+) -> Iterator[Finding]:
     if not images:
         yield Finding('error', file, 'images is empty; list id and file_name of each image', 'no images')
     names: dict[Any, str] = {}
@@ -138,7 +160,7 @@ def _image_findings(images: list[dict[str, Any]], file: str, derivable: bool) ->
     for index, image in enumerate(images):
         id_, name = image.get('id'), image.get('file_name')
         if not _hashable(id_):
-            yield Finding('error', file, f'image number {index} ({name}) has no id; add it', 'images without id')
+            yield Finding('error', file, f'image number {index} ({name}) has {_lack("id", id_)}', 'images without id')
             continue
         if not isinstance(name, str) or not name:
             yield Finding('error', file, f'image id {id_!r} has no file_name; add it', 'images without file_name')
@@ -151,9 +173,12 @@ def _image_findings(images: list[dict[str, Any]], file: str, derivable: bool) ->
             yield Finding('warning', file, message, 'images listed twice')
         names.setdefault(id_, name)
         ids.setdefault(name, id_)
-        if os.path.isabs(name) or os.path.normpath(name).startswith('..'):
-            message = f'file_name {name} of image id {id_!r} leaves the folder of the images; name files below it'
-            yield Finding('warning', file, message, 'names that leave the folder')
+        if level := leaves_folder(name, folder, root):
+            message = f'file_name {name} of image id {id_!r} leaves the folder of the images; {STAY}'
+            yield Finding(level, file, message, 'names that leave the folder')
+        if is_too_large(image):
+            message = f'image id {id_!r} ({name}) has a width and height that cannot be decoded; correct them'
+            yield Finding('error', file, message, 'images of no possible size')
         if derivable and not all(is_number(image.get(key), above=0) for key in ('width', 'height')):
             message = f'image id {id_!r} ({name}) has no width and height; they are taken from the image file'
             yield Finding('warning', file, message, 'images without size')
@@ -180,8 +205,10 @@ def _annotation_findings(
 
 
 def _box_findings(box: Any, name: str, image: Mapping[str, Any], file: str) -> Iterator[Finding]:
-    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
-        message = f'{name} has the bbox {str(box)[:80]}, which is not four finite numbers; correct or remove it'
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_coordinate, box)):
+        message = (
+            f'{name} has the bbox {str(box)[:80]}, which is not four finite numbers of pixels; correct or remove it'
+        )
         yield Finding('error', file, message, 'boxes that are not four numbers')
         return
     x, y, width, height = box
@@ -201,7 +228,7 @@ def _box_findings(box: Any, name: str, image: Mapping[str, Any], file: str) -> I
 
 def is_usable_id(value: Any) -> TypeGuard[int]:
     """Tell whether pycocotools can count an annotation with this id: it takes 0 for "no match"."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < LARGEST_ID
 
 
 def _derivable_findings(

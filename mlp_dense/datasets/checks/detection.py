@@ -41,7 +41,13 @@ def check_detection(
     is_training = split == 'train' and not settings.test_mode
     is_sound = True
     for finding in content_findings(
-        content, file, with_mask=settings.with_mask, is_training=is_training, derivable=thorough
+        content,
+        file,
+        with_mask=settings.with_mask,
+        is_training=is_training,
+        derivable=thorough,
+        folder=settings.images,
+        root=settings.root,
     ):
         is_sound = is_sound and finding.level != 'error'
         yield finding

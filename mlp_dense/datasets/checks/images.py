@@ -112,6 +112,27 @@ def is_known(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in known_suffixes()
 
 
-def leaves_folder(name: str) -> bool:
-    """Tell whether a file name leads out of the folder that it is joined to."""
-    return os.path.isabs(name) or os.path.normpath(name).startswith('..')
+STAY = 'name files below it; where they do lie elsewhere, let data_root be a folder that holds all'
+"""What can be done about a name that leaves the folder of a data set."""
+
+
+def leaves_folder(name: str, folder: str = '', root: str = '') -> str | None:
+    """Return the level of a finding for a file name that leads out of the folder that it is joined to; None for others.
+
+    Args:
+        name: the name in a list, which may come from anyone.
+        folder: the folder of the images.
+        root: the folder of the data set. A name that leaves the first alone is a 'warning', and one that leaves both
+            an 'error'. Links below the folder are followed.
+    """
+    if not (os.path.isabs(name) or '..' in name.split('/') or '\0' in name):
+        return None
+    if '\0' in name:
+        return 'error'
+    path = os.path.realpath(os.path.join(folder, name))
+    inside = [part for part in (folder, root) if _is_below(path, part)]
+    return None if folder in inside and not os.path.isabs(name) else 'warning' if inside or not folder else 'error'
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return bool(folder) and os.path.commonpath([path, os.path.realpath(folder)]) == os.path.realpath(folder)

@@ -48,7 +48,7 @@ def _values(labels: np.ndarray) -> np.ndarray:
     """Return the values that occur in (pixels,), sorted; by parts, since counting takes 8 bytes a pixel."""
     parts = (labels[start : start + PART] for start in range(0, len(labels), PART))
     if labels.dtype == np.uint8:  # much faster
-        return np.flatnonzero(sum(np.bincount(part, minlength=256) for part in parts))
+        return np.flatnonzero(np.sum([np.bincount(part, minlength=256) for part in parts], 0))
     return np.unique(np.concatenate([np.unique(part) for part in parts]))
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from mlp_dense.datasets.checks.findings import Finding
-from mlp_dense.datasets.checks.images import leaves_folder
+from mlp_dense.datasets.checks.images import STAY, leaves_folder
 from mlp_dense.datasets.checks.settings import ClassificationSettings
 
 FORM = 'write IMAGE NUMBER, with a space between them'
@@ -48,9 +48,9 @@ def list_findings(settings: ClassificationSettings, number: int | None) -> Itera
                 limit = f'0 to {number - 1}' if number else '0 and up'
                 message = f'line {index} gives class {label} to {name}, but the classes are {limit}; correct the list'
                 yield Finding('error', file, message, 'labels beyond the classes')
-            elif leaves_folder(name):
-                message = f'line {index}: {name} leaves the folder of the images'
-                yield Finding('warning', file, message, 'names that leave the folder')
+            elif level := leaves_folder(name, settings.images, settings.root):
+                message = f'line {index}: {name} leaves the folder of the images; {STAY}'
+                yield Finding(level, file, message, 'names that leave the folder')
             seen[name] += 1
     if not seen:
         yield Finding('error', file, f'lists no image; {FORM}', 'no images')

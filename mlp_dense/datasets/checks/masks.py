@@ -7,14 +7,29 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any, TypeGuard
 
+from mlp_dense.datasets.heads import LARGEST as DECODABLE
+
 LARGEST = 1e300
 """Greater numbers than this count as infinite; JSON's whole numbers may be greater than any float."""
+FARTHEST, LONGEST = 2**24, 2**24
+"""The farthest coordinate and the longest outline in pixels, for each of which pycocotools keeps 40 bytes."""
 
 
 def is_number(value: Any, above: float = -math.inf) -> TypeGuard[float]:
     """Tell whether a JSON value is a finite number above another."""
     is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_real and max(above, -LARGEST) < value < LARGEST  # not so for nan
+
+
+def is_coordinate(value: Any) -> TypeGuard[float]:
+    """Tell whether a JSON value may be one of pixels."""
+    return is_number(value) and abs(value) <= FARTHEST
+
+
+def is_too_large(image: Mapping[str, Any]) -> bool:
+    """Tell whether the entry of an image says that it has more pixels than can be decoded."""
+    sides = image.get('width'), image.get('height')
+    return all(map(is_number, sides)) and abs(sides[0] * sides[1]) > DECODABLE  # type: ignore[operator]
 
 
 def mask_fault(mask: Any, image: Mapping[str, Any]) -> str | None:
@@ -39,10 +54,17 @@ def mask_fault(mask: Any, image: Mapping[str, Any]) -> str | None:
         if len(polygon) < 6 or len(polygon) % 2:
             return f'it has a polygon of {len(polygon)} numbers; a polygon is x, y of three points and more; {remedy}'
     numbers = list(chain.from_iterable(mask))
-    is_real = {*map(type, numbers)} <= {int, float} and min(numbers) > -LARGEST and max(numbers) < LARGEST
-    if not is_real or not math.isfinite(sum(numbers)):  # is_number takes 8 times as long
-        return f'a polygon holds something else than finite numbers; {remedy}'
+    is_near = {*map(type, numbers)} <= {int, float} and min(numbers) >= -FARTHEST and max(numbers) <= FARTHEST
+    if not is_near or math.isnan(sum(numbers)):  # is_number takes 8 times as long
+        return f'a polygon holds something else than finite numbers of pixels; {remedy}'
+    if (max(numbers) - min(numbers)) * len(numbers) > LONGEST and sum(map(_outline, mask)) > LONGEST:
+        return f'the outline of its polygons is longer than {LONGEST} pixels; {remedy}'
     return None
+
+
+def _outline(polygon: list[float]) -> float:
+    """Return the length of a closed polygon in pixels, as steps along the axes."""
+    return sum(abs(after - before) for before, after in zip(polygon, [*polygon[2:], *polygon[:2]], strict=True))
 
 
 def _run_lengths(counts: list[Any] | str) -> list[Any]:
@@ -56,6 +78,8 @@ def _run_lengths(counts: list[Any] | str) -> list[Any]:
             return []
         value |= (code & 31) << shift
         shift += 5
+        if shift > 60:  # longer than any image
+            return []
         if not code & 32:
             value -= (1 << shift) if code & 16 else 0
             lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))

@@ -10,7 +10,7 @@ from pathlib import Path
 from mmengine.fileio import list_dir_or_file, list_from_file
 
 from mlp_dense.datasets.checks.findings import Finding
-from mlp_dense.datasets.checks.images import Picture, is_known, leaves_folder, picture_findings, read_picture
+from mlp_dense.datasets.checks.images import STAY, Picture, is_known, leaves_folder, picture_findings, read_picture
 from mlp_dense.datasets.checks.labels import Labels, label_findings, read_labels, set_findings
 from mlp_dense.datasets.checks.settings import SegmentationSettings
 from mlp_dense.datasets.checks.walking import walk
@@ -78,8 +78,9 @@ def _list_findings(settings: SegmentationSettings, names: list[str]) -> Iterator
             yield Finding('error', file, 'has an empty line; remove it', 'lists')
         elif count > 1:
             yield Finding('warning', file, f'lists {name} {count} times', 'images listed twice')
-        elif leaves_folder(name):
-            yield Finding('warning', file, f'{name} leaves the folder of the images', 'names that leave the folder')
+        elif level := leaves_folder(name, settings.images, settings.root):
+            message = f'{name} leaves the folder of the images; {STAY}'
+            yield Finding(level, file, message, 'names that leave the folder')
 
 
 def image_path(settings: SegmentationSettings, name: str) -> str:

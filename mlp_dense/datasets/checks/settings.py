@@ -19,6 +19,7 @@ LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 class Settings:
     """The settings that datasets of the libraries have in common; paths are joined with the data root."""
 
+    root: str
     ann_file: str
     images: str
     classes: tuple[str, ...] | None
@@ -93,6 +94,7 @@ def _read_dense(cls: Any, values: Mapping[str, Any]) -> DetectionSettings | Segm
     if any('://' in path for path in (root, ann_file, *paths.values())):
         return None
     common: dict[str, Any] = dict(
+        root=root,
         ann_file=ann_file,
         classes=_classes(cls, values.get('metainfo')),
         test_mode=bool(values.get('test_mode')),
@@ -145,6 +147,7 @@ def _read_classification(cls: Any, dataset: Mapping[str, Any]) -> Classification
     classes = built.metainfo.get('classes')
     classes = tuple(classes) if isinstance(classes, (list, tuple)) else folders
     return ClassificationSettings(
+        root=built.data_root or '',
         ann_file=built.ann_file or '',
         images=images,
         classes=classes,
