@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,9 @@ SCORES = (0, 1, 3, 2, 5, 4, 6, 7, 8)
 """The score after so many iterations or epochs."""
 
 NAMES = count()
+
+OPERATIONS = ('open', 'os.rename', 'os.remove')
+"""The events of an audit hook that change a folder."""
 
 
 @MODELS.register_module()
@@ -114,3 +121,28 @@ def train_tiny(folder: Path, resume: bool | Path = False, **settings: Any) -> No
     environment = patch('mmengine.runner.runner.collect_env', dict)  # which starts compilers to ask for their versions
     with environment, patch.multiple(runner, check_data=ignore, check_training=ignore, check_init=ignore):
         runner.train(cfg, full_log=True)
+
+
+def names(folder: Path) -> set[str]:
+    """The checkpoints in a folder, and what a kill has left of one."""
+    return {path.name for path in folder.iterdir() if path.suffix in ('.pth', '.part')}
+
+
+def in_child(function: Callable[[], object], before: Callable[[str], None] | None = None) -> int:
+    """Run a function in a fork of this process and return its exit code, minus the signal's number if one ended it.
+
+    Args:
+        function: what to run.
+        before: called with the path before every file is opened, renamed or removed.
+    """
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        if before:
+            sys.addaudithook(lambda event, args: before(str(args[0])) if event in OPERATIONS else None)
+        function()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)

@@ -5,52 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_config, train_tiny
+from tiny import in_child, names, tiny_config, train_tiny
 
 from mlp_dense.engine import latest
 from mlp_dense.engine.latest import choose_start, latest_checkpoint
 from mlp_dense.errors import UserError
 from mlp_dense.folders import remove_unfinished, write_file
 
-OPERATIONS = ('open', 'os.rename', 'os.remove')
-
-
-def in_child(function: Callable[[], object], before: Callable[[str], None] | None = None) -> int:
-    """Run a function in a fork of this process and return its exit code, minus the signal's number if one ended it.
-
-    Args:
-        function: what to run.
-        before: called with the path before every file is opened, renamed or removed.
-    """
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    try:
-        if before:
-            sys.addaudithook(lambda event, args: before(str(args[0])) if event in OPERATIONS else None)
-        function()
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-
 
 def is_of_checkpoint(path: str, folder: Path) -> bool:
     """Tell whether a path is that of a checkpoint or of ``last_checkpoint`` in a folder, or of one to be renamed."""
     name = Path(path).name
     return Path(path).parent == folder and (name.endswith(('.pth', '.part')) or name == 'last_checkpoint')
-
-
-def names(folder: Path) -> set[str]:
-    """The checkpoints in a folder, and what a kill has left of one."""
-    return {path.name for path in folder.iterdir() if path.suffix in ('.pth', '.part')}
 
 
 def kill_at(number: int, folder: Path, settings: dict) -> bool:
