@@ -24,22 +24,28 @@ def joined(results: Any, rank: int, port: int, function: Callable[..., Any], *ar
     dist.destroy_process_group()
 
 
-def differences(rank: int) -> dict[tuple[str, bool], float]:
-    """By family and ``with_cp``: how much a gradient differs from that of the whole model, relative to the greatest."""
+def differences(rank: int) -> dict[tuple[str, str, bool], float]:
+    """By family, wrapper and ``with_cp``: the most by which a gradient differs from the whole model's, relative to the
+    greatest gradient."""
     found = {}
-    for family, with_cp in itertools.product(FAMILIES, (False, True)):
+    wrappers = (nn.parallel.DistributedDataParallel, FullySharded)
+    for family, wrapper, with_cp in itertools.product(FAMILIES, wrappers, (False, True)):
         torch.manual_seed(0)
         images, targets = torch.randn(2, 2, 3, 64, 64), torch.tensor([[0, 1], [2, 3]])
         whole = family.build(num_classes=4).train()
-        sharded = FullySharded(copy.deepcopy(whole))
-        sharded.module.with_cp = with_cp
+        wrapped = wrapper(copy.deepcopy(whole))
+        wrapped.module.with_cp = with_cp
         for half in (0, 1):
             (nn.functional.cross_entropy(whole(images[half]), targets[half]) / 2).backward()
-        nn.functional.cross_entropy(sharded(images[rank]), targets[rank]).backward()
+        nn.functional.cross_entropy(wrapped(images[rank]), targets[rank]).backward()
         expected = {name: parameter.grad for name, parameter in whole.named_parameters()}
-        parts = {name: parameter.grad.full_tensor() for name, parameter in sharded.module.named_parameters()}
+        parts = {name: whole_gradient(parameter) for name, parameter in wrapped.module.named_parameters()}
         assert parts.keys() == expected.keys()
         scale = max(gradient.abs().max() for gradient in expected.values())
         most = max((parts[name] - gradient).abs().max() for name, gradient in expected.items())
-        found[family.type, with_cp] = float(most / scale)
+        found[family.type, wrapper.__name__, with_cp] = float(most / scale)
     return found
+
+
+def whole_gradient(parameter: nn.Parameter) -> torch.Tensor:
+    return parameter.grad.full_tensor() if hasattr(parameter.grad, 'full_tensor') else parameter.grad
