@@ -89,7 +89,7 @@ def unwrap(content: Any, source: str, ema: bool = False) -> Checkpoint:
     for name, value in state.items():
         if not (isinstance(name, str) and isinstance(value, Tensor)):
             raise CheckpointError(f'{source}: {name} is a {type(value).__name__}, and a state dict holds tensors only')
-        if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_nested:
+        if not is_dense(value):
             raise CheckpointError(f'{source}: {name} is no dense tensor; save the model with plain weights')
     if all(name.startswith('module.') for name in state):
         state = part_below(state, source, 'module.')
@@ -100,6 +100,11 @@ def unwrap(content: Any, source: str, ema: bool = False) -> Checkpoint:
     checkpoint.entry, checkpoint.others = key or '', tuple(entry for entry in entries if entry != key)
     checkpoint.is_average = key in AVERAGED or _are_swapped(content, entries)
     return checkpoint
+
+
+def is_dense(value: Tensor) -> bool:
+    """Tell whether a tensor holds its numbers one after another, as weights do."""
+    return value.layout == torch.strided and not (value.is_quantized or value.is_meta or value.is_nested)
 
 
 def _are_swapped(content: Mapping[str, Any], entries: list[str]) -> bool:

@@ -38,6 +38,7 @@ from mlp_dense.engine.resume import (
     keep_to_data,
     shape_of_run,
 )
+from mlp_dense.engine.saved_state import check_saved_state
 from mlp_dense.engine.saving import not_written, with_own_hook
 from mlp_dense.engine.schedule import resume_schedules, schedules
 from mlp_dense.engine.signals import StopHook
@@ -134,6 +135,7 @@ class CheckedRunner(Runner):
         content = read_checkpoint(filename)
         if self._resume:
             check_state(content, filename, self.cfg)
+            check_saved_state(self, content, filename)
         if self.exact:
             check_saved_classes(self.cfg, content.get('meta'), filename)
         has_both = self.exact and 'steps' in (content.get('ema_state_dict') or {})

@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
 from mlp_dense.engine.resume import warn
+from mlp_dense.engine.saved_state import alike
 from mlp_dense.errors import UserError
 
 PROGRESS = ('last_step', '_global_step', '_last_value', 'verbose')
@@ -61,7 +62,7 @@ class Schedule:
             groups = zip(self.optimizer.param_groups, self.initial, strict=True)
             return all(group['lr'] == initial['lr'] for group, initial in groups)
         return all(
-            isinstance(state, Mapping) and _description(scheduler.state_dict()) == _description(state)
+            isinstance(state, Mapping) and _is_same_schedule(scheduler.state_dict(), state)
             for scheduler, state in zip(self.schedulers, states, strict=True)
         )
 
@@ -149,6 +150,11 @@ def resume_schedules(
 
 def _settings(group: Mapping[str, Any]) -> Group:
     return {key: value for key, value in group.items() if key != 'params'}
+
+
+def _is_same_schedule(own: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+    is_usable = all(alike(value, state[key]) for key, value in own.items() if key in state)
+    return is_usable and _description(own) == _description(state)
 
 
 def _description(state: Mapping[str, Any]) -> dict[str, Any]:
