@@ -92,8 +92,8 @@ def start(args: list[object], processes: int, stack: ExitStack) -> list[Started]
 def train(args: list[object], processes: int = 1) -> Finished:
     """Run tools/train.py in so many processes to its end, or until it kills itself."""
     with ExitStack() as stack:
-        first, *_ = [started.finish() for started in start(args, processes, stack)]
-        return first
+        ends = [started.finish() for started in start(args, processes, stack)]
+        return Finished(ends[0].code, ''.join(end.output for end in ends))
 
 
 def kill_at(moment: str, iterations: int) -> str:

@@ -83,9 +83,9 @@ class ResumeHook(Hook):
             self.batches.iteration = lambda: loop.iter
             if hasattr(loop, 'dataloader_iterator'):  # mmengine's loop calls this where it goes on
                 loop.dataloader_iterator.skip_iter = lambda count: self._leave_out(loop.dataloader_iterator, count)
+        HistoryBuffer()  # loaded ones compute no mean before one has been made in a process
         if self.is_resumed and _is_validation_due(runner):
             runner.logger.info('The validation that was due with the checkpoint comes first')
-            HistoryBuffer()  # the first one made in a process lets loaded ones compute means
             runner.val_loop.run()
 
     def before_train_epoch(self, runner: Runner) -> None:
