@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import torch.distributed as dist
 
-from mlp_dense.errors import Interrupted, UserError, stop_request
+from mlp_dense.errors import UserError
+from mlp_dense.stopping import Interrupted, stop_request
 
 REMEDIES = {
     r'CUDA out of memory|out of memory on device|HIP out of memory': (

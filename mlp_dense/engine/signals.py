@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from mlp_dense.engine.agreement import AgreementHook
 from mlp_dense.engine.console import RunConsole
 from mlp_dense.engine.saving import SavingHook
-from mlp_dense.errors import Interrupted, name_of_stop, stop_request
+from mlp_dense.stopping import Interrupted, name_of_stop, stop_request
 
 COMMAND = 'MLP_DENSE_COMMAND'
 """The environment variable with the command line of dist_train.sh or slurm_train.sh, quoted for a shell."""
