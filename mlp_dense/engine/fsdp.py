@@ -72,7 +72,9 @@ class FullySharded(nn.Module):
         for tensor in module.state_dict().values():
             broadcast(tensor)
         for part in (*units, module):
+            name = type(part).__name__
             fully_shard(part, mp_policy=policy)
+            type(part).__name__ = name  # which fully_shard changes, and messages tell
         module.register_load_state_dict_pre_hook(_shard_loaded)
         self.module = module
         # A block's result may be a view, and FSDP fears that somebody changes it in place; no block here does.

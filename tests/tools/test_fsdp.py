@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook, EMAHook
 from runs import PRELOAD, ROOT, TIMEOUT, Finished, given, run_tool, weights
 from sharded import differences, joined
 from starting import start_tool
@@ -17,7 +18,7 @@ from torch import nn
 
 from families import FAMILIES
 from mlp_dense.datasets.shapes import make_shapes
-from mlp_dense.engine.fsdp import FullySharded, blocks_of, is_sharded, take_whole
+from mlp_dense.engine.fsdp import FullySharded, Sharding, blocks_of, is_sharded, take_whole
 from mlp_dense.errors import UserError
 
 CONFIG = """
@@ -65,6 +66,7 @@ def runs(shapes, tmp_path_factory):
         settings = {'model.backbone.with_cp': name == 'fsdp'}
         done = train_by_two(folder / 'config.py', folder, shapes, **settings)
         assert done.code == 0, done.tail
+        assert 'config.py: EncoderDecoder with CycleMLP' in done.output
         (folder / 'metrics.json').write_text(json.dumps(done.metrics('val')))
     return folders
 
@@ -95,16 +97,13 @@ def test_a_checkpoint_is_that_of_ddp(runs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('source', ['fsdp', 'ddp'])
-def test_resuming_from_either_gives_the_uninterrupted_weights(runs, source, shapes, tmp_path):
-    config = runs['fsdp'] / 'config.py'
-    done = train_by_two(config, tmp_path, shapes, '--resume', runs[source] / 'iter_2.pth', '--no-validate')
+def test_resuming_gives_the_uninterrupted_weights(runs, shapes, tmp_path):
+    done = train_by_two(
+        runs['fsdp'] / 'config.py', tmp_path, shapes, '--resume', runs['fsdp'] / 'iter_2.pth', '--no-validate'
+    )
     assert done.code == 0, done.tail
     expected, state = weights(runs['fsdp'] / 'iter_4.pth'), weights(tmp_path / 'iter_4.pth')
-    for name, tensor in expected.items():
-        if source == 'fsdp':
-            assert torch.equal(state[name], tensor), name
-        torch.testing.assert_close(state[name], tensor, rtol=1e-3, atol=1e-4)
+    assert [name for name in expected if not torch.equal(state[name], expected[name])] == []
 
 
 @pytest.mark.slow
@@ -117,10 +116,20 @@ def test_one_process_tests_and_resumes_it(runs, shapes, tmp_path):
     assert (tmp_path / 'iter_4.pth').is_file()
 
 
-@pytest.mark.slow
-def test_an_average_of_the_weights_is_refused(runs, shapes, tmp_path):
-    settings = {'custom_hooks': '[dict(type=EMAHook)]'}
-    assert 'EMAHook' in train_by_two(runs['fsdp'] / 'config.py', tmp_path, shapes, **settings).output
+def test_an_average_of_the_weights_is_refused():
+    class Registering:
+        hooks = []
+
+        def register_hook(self, hook, priority):
+            self.hooks.append(hook)
+
+    class ShardedRegistering(Sharding, Registering):
+        pass
+
+    runner = ShardedRegistering()
+    runner.register_hook(CheckpointHook())
+    with pytest.raises(UserError, match='EMAHook keeps a copy of the whole model'):
+        runner.register_hook(EMAHook())
 
 
 def by_two(function, *args: object) -> list[object]:
