@@ -15,17 +15,18 @@ from mmengine.registry import HOOKS, TRANSFORMS
 
 @HOOKS.register_module()
 class KillHook(Hook):
-    """Kills its process by SIGKILL when a training has done so many iterations.
+    """Sends its process a signal when a training has done so many iterations.
 
     Args:
         moment: a method of hooks, such as ``before_train_iter``, or ``os.replace``: when a file is about to appear.
         iterations: how many are done by then.
+        number: of the signal; SIGKILL ends the process there.
     """
 
     priority = 'LOWEST'
 
-    def __init__(self, moment: str, iterations: int):
-        self.moment, self.iterations = moment, iterations
+    def __init__(self, moment: str, iterations: int, number: int = signal.SIGKILL):
+        self.moment, self.iterations, self.number = moment, iterations, number
         if moment != 'os.replace':
             setattr(self, moment, self.kill)
 
@@ -36,9 +37,9 @@ class KillHook(Hook):
             os.replace = lambda *args, **options: (self.kill(runner), replace(*args, **options))
 
     def kill(self, runner: Any, **_: Any) -> None:
-        """Kill this process if it is time."""
+        """Send the signal if it is time."""
         if runner.iter == self.iterations:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
 
 
 @TRANSFORMS.register_module()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -96,9 +97,9 @@ def train(args: list[object], processes: int = 1) -> Finished:
         return Finished(ends[0].code, ''.join(end.output for end in ends))
 
 
-def kill_at(moment: str, iterations: int) -> str:
-    """The line of a config that lets its training kill itself, see ``kill_probe.KillHook``."""
-    return f"custom_hooks.append(dict(type='KillHook', moment='{moment}', iterations={iterations}))"
+def kill_at(moment: str, iterations: int, number: int = signal.SIGKILL) -> str:
+    """The line of a config that lets its training send itself a signal, see ``kill_probe.KillHook``."""
+    return f"custom_hooks.append(dict(type='KillHook', moment='{moment}', iterations={iterations}, number={number:d}))"
 
 
 def last(folder: Path) -> dict[str, Any]:
