@@ -49,8 +49,9 @@ def alike(own: Any, saved: Any) -> bool:
         same_length = isinstance(saved, (list, tuple)) and len(own) == len(saved)
         return same_length and all(alike(*pair) for pair in zip(own, saved, strict=True))
     if isinstance(own, Tensor) and isinstance(saved, Tensor):
-        return own.shape == saved.shape and own.is_floating_point() == saved.is_floating_point()
-    if isinstance(own, Tensor) or _is_number(own):
+        is_same_kind = own.is_floating_point() == saved.is_floating_point()
+        return is_dense(saved) and own.shape == saved.shape and is_same_kind
+    if _is_number(own) or (isinstance(own, Tensor) and own.dim() == 0):
         return _is_number(saved) or (isinstance(saved, Tensor) and saved.dim() == 0 and not saved.is_complex())
     if own is None or isinstance(own, bool):
         return saved is None or isinstance(saved, (bool, int, float))
@@ -78,7 +79,7 @@ def _faults(runner: Runner, content: Mapping[str, Any]) -> Iterator[str]:
     if not all(isinstance(value, bool) for value in hub['resumed_keys'].values()):
         yield 'its message_hub.resumed_keys are no truth values'
     for name, value in hub['runtime_info'].items():
-        if name.startswith('best_score') and not _is_number(value):
+        if name.startswith('best_score') and not (_is_number(value) and value == value):  # not nan, the best for ever
             yield f'its message_hub.runtime_info.{name} is {value!r:.60}'
     average = content.get('ema_state_dict')
     if average is not None and not _is_average(average, content['state_dict']):
@@ -98,8 +99,10 @@ def _faults(runner: Runner, content: Mapping[str, Any]) -> Iterator[str]:
 def _is_average(average: Any, state: Mapping[str, Tensor]) -> bool:
     if not isinstance(average, Mapping) or not all(isinstance(name, str) for name in average):
         return False
+    if not all(isinstance(value, Tensor) for value in average.values()):
+        return False
     tensors = {name.removeprefix('module.'): value for name, value in average.items() if name != 'steps'}
-    return alike(0, average.get('steps')) and alike(state, tensors) and all(map(is_dense, tensors.values()))
+    return alike(0, average.get('steps')) and alike(state, tensors)
 
 
 def _is_history(history: HistoryBuffer) -> bool:
