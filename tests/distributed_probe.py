@@ -1,9 +1,11 @@
-"""What the tests of distributed runs look at: losses over all processes, each process's weights, the images counted."""
+"""What the tests of distributed runs look at: losses over all processes, each one's weights and files, images."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,21 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, METRICS
+
+written: list[str] = []
+"""The files that this process has written to, renamed or removed since it has read its config."""
+
+
+def note_writing(event: str, arguments: tuple[Any, ...]) -> None:
+    """Note what changes files, as a hook of Python's audit."""
+    is_writing = event in ('os.rename', 'os.remove', 'os.link', 'os.symlink')
+    if event == 'open' and isinstance(arguments[2], int):
+        is_writing = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+    if is_writing and not str(arguments[0]).startswith(('/dev/', '/proc/')):
+        written.append(str(arguments[event in ('os.rename', 'os.link', 'os.symlink')]))
+
+
+sys.addaudithook(note_writing)
 
 
 @HOOKS.register_module()
@@ -32,7 +49,7 @@ class ProbeHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         whole = (part.full_tensor() if hasattr(part, 'full_tensor') else part for part in model.parameters())  # of FSDP
         data = b''.join(parameter.detach().numpy().tobytes() for parameter in whole)
-        mine = {'rank': dist.get_rank(), 'digest': hashlib.sha256(data).hexdigest()}
+        mine = {'rank': dist.get_rank(), 'digest': hashlib.sha256(data).hexdigest(), 'written': written}
         everyone = dist.all_gather_object(mine)
         layers = sorted({type(module).__name__ for module in model.modules() if 'BatchNorm' in type(module).__name__})
         if dist.is_main_process():

@@ -6,12 +6,15 @@ import json
 import os
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from runs import ROOT, options, run_script, run_tool, still
 
 from mlp_dense.datasets.shapes import CLASSES, make_shapes
+from mlp_dense.engine.machine import check_launcher
+from mlp_dense.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +31,7 @@ test_evaluator = val_evaluator
 EVALUATOR = {
     'semfpn': "dict(type='IoUMetric', iou_metrics=['mIoU'])",
     'retinanet': "dict(type='CocoMetric', ann_file='{data}/annotations/instances_val2017.json', metric=['bbox'])",
+    'classify': "dict(type='Accuracy')",
 }
 
 # The same for any number of processes: no statistics over the images of one process.
@@ -44,7 +48,9 @@ DETECTOR = {
     'model.test_cfg.score_thr': 0.0,
     'param_scheduler.0.end': 2,
 }
-SETTINGS = {'semfpn': SEGMENTOR, 'retinanet': DETECTOR}
+CLASSIFIER = {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1}
+PICTURES = {'default_hooks.visualization.draw': True, 'default_hooks.visualization.interval': 1}
+SETTINGS = {'semfpn': {**SEGMENTOR, **PICTURES}, 'retinanet': {**DETECTOR, **PICTURES}, 'classify': CLASSIFIER}
 
 
 @pytest.fixture(scope='module')
@@ -79,7 +85,10 @@ def annotation(number, image, category, box):
 def write_config(folder: Path, method: str, data: Path) -> Path:
     path = folder / f'{method}.py'
     evaluator = EVALUATOR[method].format(data=data)
-    path.write_text(CONFIG.format(root=ROOT, method=method, out=folder / 'found.json', evaluator=evaluator))
+    text = CONFIG.format(root=ROOT, method=method, out=folder / 'found.json', evaluator=evaluator)
+    if method == 'classify':
+        text = text.replace("'mlp_dense', ", "'mlp_dense', 'mlp_dense.logits_head', ")
+    path.write_text(text)
     return path
 
 
@@ -135,6 +144,19 @@ def test_both_processes_end_with_the_same_weights(runs):
     assert first['digest'] == second['digest']
 
 
+def test_only_the_first_process_writes_files(runs):
+    """But its part of the results, which mmengine hands over in a folder of the current one and removes."""
+    _, (one_folder, _, _), (folder, _, two) = runs
+    (first, second) = two['processes']
+    kinds = {Path(path).suffix for path in first['written'] if path.startswith(str(folder))}
+    assert {'.log', '.json', '.pth'} < kinds
+    pictures, all_pictures = ({path.name for path in each.rglob('*.png')} for each in (folder, one_folder))
+    assert len(pictures) == -(-VAL // 2) < VAL == len(all_pictures)
+    elsewhere = {'.dist_test', '__pycache__'}
+    paths = [Path(path) for path in second['written'] if not elsewhere & set(Path(path).parts)]
+    assert [path for path in paths if not path.is_dir()] == []  # a file without a name in the folder was a try
+
+
 def test_only_the_first_process_writes_to_the_screen(runs):
     _, _, (_, two, _) = runs
     lines = two.output.splitlines()
@@ -149,6 +171,34 @@ def test_every_validation_image_counts_once(runs):
         metrics = done.metrics('val')
         assert float(metrics['count/images']) == float(metrics['count/different']) == VAL
         assert float(metrics['count/processes']) == processes
+
+
+@pytest.mark.parametrize('method', ['semfpn', 'retinanet', 'classify'])
+def test_three_processes_of_slurm_count_every_validation_image_once(method, shapes, times, tmp_path):
+    if method != 'semfpn' and not times:
+        pytest.skip('two processes are tried above and in test_classifier_runs.py')
+    config = write_config(tmp_path, method, shapes)
+    args = ['train', config, '--launcher', 'slurm', *arguments(method, tmp_path, shapes, 3)]
+    args += ['train_dataloader.batch_size=2', 'train_cfg.val_interval=1']
+    args += ['train_cfg.max_iters=1' if method == 'semfpn' else 'train_cfg.max_epochs=1']
+    place = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free_port()), 'SLURM_NODELIST': 'node', 'SLURM_NTASKS': '3'}
+    with ThreadPoolExecutor(3) as pool:
+        ranks = [{'SLURM_PROCID': str(rank), 'SLURM_LOCALID': str(rank)} for rank in range(3)]
+        first, *others = pool.map(lambda rank: run_tool(*args, **place, **rank), ranks)
+    assert [first.code, *(other.code for other in others)] == [0, 0, 0], first.tail
+    images = VAL if method != 'classify' else sum(path.is_file() for path in (shapes / 'classes/val').rglob('*'))
+    assert images % 3
+    metrics = first.metrics('val')
+    assert float(metrics['count/images']) == float(metrics['count/different']) == images
+    assert float(metrics['count/processes']) == 3
+
+
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
+def test_a_process_without_its_launcher_says_so(launcher, monkeypatch):
+    for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match=f'--launcher {launcher}: .* is not set .*; start with '):
+        check_launcher(launcher)
 
 
 @pytest.mark.parametrize('runs', ['semfpn'], indirect=True)
