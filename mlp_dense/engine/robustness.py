@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -27,6 +26,7 @@ from mlp_dense.engine.console import RunConsole
 from mlp_dense.engine.console.tables import duration
 from mlp_dense.engine.hooks import PicturesHook
 from mlp_dense.errors import UserError
+from mlp_dense.folders import write_file
 
 Metrics = dict[str, float]
 """Metrics that are numbers, by name."""
@@ -157,10 +157,8 @@ class CorruptionLoop(TestLoop):
         }
         if tested == len(self.conditions):
             content |= summarize(self.clean, self.results, self._is_imagenet())
-        part = self.file.with_suffix('.part')
         plain = json.loads(json.dumps(content), parse_constant=lambda _: None)  # JSON knows no nan
-        part.write_text(json.dumps(plain, indent=1) + '\n')
-        os.replace(part, self.file)
+        write_file(self.file, f'{json.dumps(plain, indent=1)}\n'.encode())
 
     def _is_imagenet(self) -> bool:
         """Tell whether the data have the classes of ImageNet-1K, by the names of mmpretrain or of the folders."""

@@ -35,6 +35,7 @@ from mlp_dense.datasets.shapes.coco import coco_annotations, coco_header, coco_i
 from mlp_dense.datasets.shapes.scene import Content, draw_scene
 from mlp_dense.datasets.shapes.surfaces import KINDS
 from mlp_dense.errors import UserError
+from mlp_dense.folders import write_file
 
 __all__ = ['CLASSES', 'CLS_METAINFO', 'DET_METAINFO', 'PALETTE', 'SEG_METAINFO', 'make_shapes']
 
@@ -157,9 +158,7 @@ def write_parts(root: Path, manifest: dict, parts: list[str], console: Console) 
 def write_manifest(root: Path, manifest: dict) -> None:
     """Write shapes.json in one step, so that it is never seen half written."""
     root.mkdir(parents=True, exist_ok=True)
-    part = root / f'{MANIFEST}.part'
-    part.write_text(json.dumps(manifest, sort_keys=True) + '\n')
-    part.replace(root / MANIFEST)
+    write_file(root / MANIFEST, f'{json.dumps(manifest, sort_keys=True)}\n'.encode())
 
 
 def write_split(root: Path, split: str, count: int, size: tuple[int, int], seed: int, console: Console) -> None:
