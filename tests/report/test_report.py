@@ -226,6 +226,8 @@ def test_a_work_dir_that_was_moved_or_holds_too_little(reports, tmp_path):
     (work_dir / 'last_checkpoint').write_text(f'/nowhere/{name}')
     assert latest_checkpoint(work_dir) == work_dir / name
     (work_dir / name).unlink()
+    assert latest_checkpoint(work_dir) == work_dir / 'iter_2.pth'
+    (work_dir / 'iter_2.pth').unlink()
     with pytest.raises(UserError, match='which is not beside it, and there is no other checkpoint; name the one'):
         latest_checkpoint(work_dir)
 
