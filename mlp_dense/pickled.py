@@ -112,8 +112,9 @@ def _with_values(content: Any, done: dict[int, Any]) -> Any:
         return content.value
     if isinstance(content, PickledArray) or type(content) is tuple:
         if id(content) not in done:  # a tuple of tuples, each ten times the next, has few parts and endless places
-            is_array = isinstance(content, PickledArray)
-            new = content.value.copy('A') if is_array else tuple(_with_values(value, done) for value in content)
+            parts: Any = content
+            is_tuple = isinstance(parts, tuple)
+            new = tuple(_with_values(value, done) for value in parts) if is_tuple else parts.value.copy('A')
             done[id(content)] = content, new
         return done[id(content)][1]
     if isinstance(content, (dict, list, Namespace, HistoryBuffer)) and id(content) not in done:

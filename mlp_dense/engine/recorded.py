@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
 
 from mlp_dense.datasets.checks.settings import LIBRARIES
 from mlp_dense.engine.data_roots import flatten
 from mlp_dense.errors import UserError
 
-NAME = re.compile(rf'((?:{"|".join((*LIBRARIES, "mmengine", "mmcv", "mlp_dense"))})\.)?[^\W\d]\w*')
+PACKAGES = (*LIBRARIES, 'mmengine', 'mmcv', 'mlp_dense')
+NAME = re.compile(rf'((?:{"|".join(PACKAGES)})\.)?[^\W\d]\w*')
 """The form of a registered class's name. mmengine takes others for paths of Python objects, and calls what is there."""
 RUNNING = re.compile(r'.*\b(HuggingFace\w*|RFSearchHook|CameraMotionCompensation)')
 """Registered classes that run Python code which their arguments name or hold."""
@@ -53,9 +55,13 @@ def read_recorded(path: str | Path, remedy: str) -> Config:
 
 def check_names(cfg: Config, path: str | Path, remedy: str) -> None:
     """Raise UserError for a recorded config that makes the libraries import or run what its values name."""
-    for key in ('_base_', 'custom_imports'):
-        if key in cfg:
-            raise UserError(f"config {path} has {key}, which runs code, and a work dir may be anyone's; {remedy}")
+    imports = (cfg.get('custom_imports') or {}).get('imports') or []
+    imports = [imports] if isinstance(imports, str) else imports
+    foreign = [name for name in imports if str(name).partition('.')[0] not in PACKAGES]
+    if '_base_' in cfg or foreign:
+        key = f'custom_imports of {foreign[0]}' if foreign else '_base_'
+        raise UserError(f"config {path} has {key}, which runs code, and a work dir may be anyone's; {remedy}")
+    import_modules_from_strings(list(imports))
     for key, name in _types(cfg):
         if not (isinstance(name, str) and NAME.fullmatch(name)) or RUNNING.match(name):
             fault = f"{key}={name!r:.80}, which may run any code, and a work dir may be anyone's"
@@ -63,7 +69,7 @@ def check_names(cfg: Config, path: str | Path, remedy: str) -> None:
 
 
 def _types(cfg: Config) -> Iterator[tuple[str, Any]]:
-    return ((key, value) for key, value in flatten(cfg) if key.rpartition('.')[2] == 'type')
+    return ((key, value) for key, value in flatten(dict(cfg.items())) if key.rpartition('.')[2] == 'type')
 
 
 class _Code(Exception):

@@ -144,6 +144,9 @@ def _category_findings(categories: list[dict[str, Any]], file: str) -> Iterator[
             value = next(value for value in values if not _hashable(value))
             yield Finding('error', file, f'a category has {_lack(key, value)}', 'categories')
             continue
+        if strange := [value for value in values if isinstance(value, str) and not value.isprintable()]:
+            message = f'a category has the {key} {strange[0]!r:.80} with control characters; write it without'
+            yield Finding('error', file, message, 'categories')
         for value, count in Counter(values).items():
             if count > 1:
                 message = f'{count} categories have the {key} {value!r}; give each its own'

@@ -41,14 +41,14 @@ def read_labels(path: str) -> Labels:
     labels = labels.squeeze()
     if labels.ndim > 2:
         return Labels(picture, channels=labels.shape[2])
-    return Labels(picture, values=tuple(_values(labels.reshape(-1)).astype(np.int64).tolist()))
+    return Labels(picture, values=tuple(map(int, _values(labels.reshape(-1)))))
 
 
 def _values(labels: np.ndarray) -> np.ndarray:
     """Return the values that occur in (pixels,), sorted; by parts, since counting takes 8 bytes a pixel."""
     parts = (labels[start : start + PART] for start in range(0, len(labels), PART))
     if labels.dtype == np.uint8:  # much faster
-        return np.flatnonzero(np.sum([np.bincount(part, minlength=256) for part in parts], 0))
+        return np.flatnonzero(np.sum([np.bincount(part, minlength=256) for part in parts], axis=0))
     return np.unique(np.concatenate([np.unique(part) for part in parts]))
 
 

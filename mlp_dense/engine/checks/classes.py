@@ -64,6 +64,9 @@ def check_class_list(cfg: Config, key: str, dataset: Mapping[str, Any]) -> None:
         raise UserError(f'{place} is a {type(names).__name__}; write the names as a tuple, since their order counts')
     if not names or any(not isinstance(name, str) for name in names):
         raise UserError(f'{place} is {str(names)[:60]}; write the names of the classes, as in ("cat", "dog")')
+    if strange := [name for name in names if not name.isprintable()]:
+        fault = 'holds control characters, which a terminal obeys'
+        raise UserError(f'{place}: the name {strange[0]!r:.80} {fault}; write it without them')
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UserError(f'{place} has {", ".join(twice)} more than once; every class needs a name of its own')
