@@ -94,7 +94,7 @@ def unwrap(content: Any, source: str, ema: bool = False) -> Checkpoint:
     if all(name.startswith('module.') for name in state):
         state = part_below(state, source, 'module.')
     beside = {} if key is None else {name: value for name, value in content.items() if name != key}
-    if not isinstance(beside.get('meta') or {}, Mapping):
+    if not isinstance(beside.get('meta'), Mapping | None):
         raise CheckpointError(f'{source}: its meta is a {type(beside["meta"]).__name__}, where a dict belongs')
     checkpoint = Checkpoint({**beside, 'state_dict': dict(state)})
     checkpoint.entry, checkpoint.others = key or '', tuple(entry for entry in entries if entry != key)

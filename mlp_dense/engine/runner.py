@@ -138,7 +138,7 @@ class CheckedRunner(Runner):
             check_saved_state(self, content, filename)
         if self.exact:
             check_saved_classes(self.cfg, content.get('meta'), filename)
-        has_both = self.exact and 'steps' in (content.get('ema_state_dict') or {})
+        has_both = self._resume and 'steps' in (content.get('ema_state_dict') or {})
         if has_both:  # EMAHook exchanges the average and the weights, which it has saved in each other's place
             model, average = unwrapped(self.model), content['ema_state_dict']
             content['state_dict'] = with_own_names(model, content['state_dict'])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -16,7 +18,7 @@ from mlp_dense.checkpoints import load_into, read_checkpoint
 from mlp_dense.engine.checks import innermost
 from mlp_dense.engine.classes import class_count, classifier_classes, is_classifier
 from mlp_dense.engine.config import load_config
-from mlp_dense.errors import UserError
+from mlp_dense.errors import CheckpointError, UserError
 from mlp_dense.safe_files import check_file
 
 TASKS = {'mmdet': 'detector', 'mmseg': 'segmentor', 'mmpretrain': 'classifier'}
@@ -68,9 +70,27 @@ def load_model(
     model: Any = revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
     load_into(model, path, content=content)
     model.cfg = cfg
-    saved = (content.get('meta') or {}).get('dataset_meta') or {}
+    saved = _saved_meta(content.get('meta') or {}, path)
     model.dataset_meta = (_meta_of_classifier if task == 'classifier' else _meta_of_dense_model)(model, saved)
     return model.to(device)
+
+
+def _saved_meta(meta: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    """Return what a checkpoint says of its data. Raises CheckpointError for what is no classes and no colours."""
+    saved = meta.get('dataset_meta')
+    if not isinstance(saved, Mapping | None):
+        raise CheckpointError(f'{path}: its meta.dataset_meta is a {type(saved).__name__}, where a dict belongs')
+    kinds = {'classes': (str, int), 'palette': (list, tuple, np.ndarray), 'rgb_bands': (int,)}
+    for key, kind in kinds.items() if saved else ():
+        values = saved.get(key)
+        if values is None or (key == 'palette' and isinstance(values, str)):
+            continue
+        are_right = isinstance(values, (list, tuple, np.ndarray)) and all(isinstance(value, kind) for value in values)
+        if key == 'palette' and are_right:
+            are_right = all(len(color) == 3 and all(isinstance(part, Real) for part in color) for color in values)
+        if not are_right:
+            raise CheckpointError(f'{path}: its meta.dataset_meta.{key} is no such list but {values!r:.60}')
+    return saved or {}
 
 
 def _meta_of_dense_model(model: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
