@@ -111,12 +111,8 @@ def blocks_of(model: nn.Module, names: Sequence[str] = ()) -> list[nn.Module]:
     missing = sorted(set(names) - {type(module).__name__ for module in modules})
     if missing:
         raise UserError(f'model_wrapper_cfg.blocks: the model has no module of a class {missing[0]}')
-    stages = [
-        backbone.network[place]
-        for backbone in modules
-        if isinstance(backbone, PyramidMLP)
-        for place in backbone.stage_at
-    ]
+    backbones = [module for module in modules if isinstance(module, PyramidMLP)]
+    stages = [backbone.network[place] for backbone in backbones for place in backbone.stage_at]
     units = {block for stage in stages for block in stage.children()}
     units |= {module for module in modules if type(module).__name__ in names}
     if not units:
