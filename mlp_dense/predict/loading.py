@@ -81,7 +81,8 @@ def _saved_meta(meta: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     if not isinstance(saved, Mapping | None):
         raise CheckpointError(f'{path}: its meta.dataset_meta is a {type(saved).__name__}, where a dict belongs')
     kinds = {'classes': (str, int), 'palette': (list, tuple, np.ndarray), 'rgb_bands': (int,)}
-    for key, kind in kinds.items() if saved else ():
+    saved = saved or {}
+    for key, kind in kinds.items():
         values = saved.get(key)
         if values is None or (key == 'palette' and isinstance(values, str)):
             continue
@@ -90,7 +91,7 @@ def _saved_meta(meta: Mapping[str, Any], path: str) -> Mapping[str, Any]:
             are_right = all(len(color) == 3 and all(isinstance(part, Real) for part in color) for color in values)
         if not are_right:
             raise CheckpointError(f'{path}: its meta.dataset_meta.{key} is no such list but {values!r:.60}')
-    return saved or {}
+    return saved
 
 
 def _meta_of_dense_model(model: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
