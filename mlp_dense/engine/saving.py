@@ -19,8 +19,8 @@ from mlp_dense.engine.resume import INTERRUPTED, OUTDATED
 from mlp_dense.errors import DISK_FULL, UserError
 from mlp_dense.folders import write_file
 
-VALIDATED = 'validated_iter'
-"""The key of the message hub with the iterations that were done at the last validation."""
+VALIDATED = 'iter_of_validation'
+"""The key of the message hub with the iterations at the last validation; mmengine prints keys that begin with val."""
 
 
 class AtomicBackend(LocalBackend):
