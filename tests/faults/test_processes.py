@@ -46,6 +46,16 @@ while not Path(folder, 'end').exists():
 os._exit(128 + signals[0])
 """
 
+JOIN = """
+import torch
+from torch import distributed as dist
+dist.init_process_group('gloo')
+total = torch.tensor([dist.get_rank() + 1])
+dist.all_reduce(total)
+print(f'{dist.get_rank()} of {dist.get_world_size()}: {total.item()}', flush=True)
+dist.destroy_process_group()
+"""
+
 
 @pytest.fixture
 def scripts(tmp_path):
@@ -115,6 +125,21 @@ def test_signals_that_the_caller_ignores_stay_ignored(scripts):
         started.wait_for(scripts / 'signal1-0')
         (scripts / 'end').touch()
         assert started.finish().code == 143
+
+
+def test_two_agents_join_by_torchruns_own_flags(scripts):
+    """A dry run of two machines on this one: each starts one process, which finds the other's."""
+    (scripts / 'train.py').write_text(JOIN)
+    group = ['--nnodes 2', '--rdzv-backend c10d', f'--rdzv-endpoint 127.0.0.1:{free_port()}', '--rdzv-id dry']
+    flags = ' '.join([*group, '--local-addr 127.0.0.1'])
+    command = ('bash', scripts / 'dist_train.sh', 'c.py', 1)
+    with (
+        start_script(*command, PYTHON=sys.executable, TORCHRUN_ARGS=flags) as first,
+        start_script(*command, PYTHON=sys.executable, TORCHRUN_ARGS=flags) as second,
+    ):
+        ends = [first.finish(), second.finish()]
+    assert [done.code for done in ends] == [0, 0], ends
+    assert {line for done in ends for line in done.output.splitlines()} == {'0 of 2: 3', '1 of 2: 3'}
 
 
 @pytest.mark.parametrize('moment', ['running', 'late'])
