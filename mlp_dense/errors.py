@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import hashlib
@@ -84,5 +85,6 @@ def write_error(message: str) -> None:
             Path(folder, hashlib.sha256(message.encode(errors='replace')).hexdigest()).touch(exist_ok=False)
         except FileExistsError:
             return
-    sys.stderr.write(f'error: {message}\n')
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # the terminal was closed
+        sys.stderr.write(f'error: {message}\n')
+        sys.stderr.flush()

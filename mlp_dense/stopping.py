@@ -108,7 +108,8 @@ def listening() -> Iterator[None]:
             signal.signal(number, stop_request.receive)
         yield
     except Exception as error:
-        if stop_request.number and not stop_request.is_deferred:  # the library that was running has made this of it
+        is_ending = isinstance(error.__context__, Interrupted)  # without a terminal, where a line cannot be written
+        if stop_request.number and (is_ending or not stop_request.is_deferred):  # what a library has made of it
             raise Interrupted(stop_request.number) from error
         raise
     finally:
