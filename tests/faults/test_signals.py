@@ -176,7 +176,6 @@ def test_a_test_ends_without_a_traceback(times, shapes, uninterrupted, tmp_path)
 
 
 def test_a_signal_while_the_libraries_are_imported(tmp_path):
-    """A package stands in the place of ours, which takes long to import."""
     (tmp_path / 'mlp_dense').mkdir()
     (tmp_path / 'mlp_dense/__init__.py').write_text('import time; print("importing", flush=True); time.sleep(999)')
     for number, line in STOPPED.items():
