@@ -293,7 +293,7 @@ def test_images_of_five_bands(tmp_path):
     init_default_scope('mmpretrain')
     model, item = MODELS.build(cfg.model), DATASETS.build({**cfg.train_dataloader.dataset, 'serialize_data': False})[0]
     batch = model.data_preprocessor({'inputs': [item['inputs']], 'data_samples': [item['data_samples']]}, training=True)
-    assert batch['inputs'].shape == (1, 5, 96, 96) and abs(float(batch['inputs'].mean())) < 0.5
+    assert batch['inputs'].shape == (1, 5, 64, 64) and abs(float(batch['inputs'].mean())) < 0.5
     assert float(model.loss(**batch)['loss']) > 0
     assert '.tif of 5 channels, 16 bits' in printed
 
