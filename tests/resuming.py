@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import socket
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from runs import ROOT, Finished, options
-from starting import Started, start_tool
+from starting import Started, start_processes, start_tool
 
 from mlp_dense.datasets.shapes import make_shapes
 
@@ -83,11 +82,7 @@ def start(args: list[object], processes: int, stack: ExitStack) -> list[Started]
     """Start tools/train.py in so many processes, which end with ``stack`` at the latest."""
     if processes == 1:
         return [stack.enter_context(start_tool('train', *args))]
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        group = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(probe.getsockname()[1]), 'WORLD_SIZE': str(processes)}
-    ranks = [{'RANK': str(rank), 'LOCAL_RANK': str(rank)} for rank in range(processes)]
-    return [stack.enter_context(start_tool('train', *args, '--launcher', 'pytorch', **group, **rank)) for rank in ranks]
+    return [stack.enter_context(process) for process in start_processes(processes, 'train', *args)]
 
 
 def train(args: list[object], processes: int = 1) -> Finished:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from runs import ROOT, options, run_script, run_tool, still
+from starting import run_processes
 
 from mlp_dense.datasets.shapes import CLASSES, make_shapes
 from mlp_dense.engine.machine import check_launcher
@@ -122,7 +122,12 @@ def runs(request, shapes, tmp_path_factory):
         folder = tmp_path_factory.mktemp(f'{method}{processes}')
         config = write_config(folder, method, shapes)
         args = [*arguments(method, folder, shapes, processes), 'randomness.seed=0']
-        done = run_tool('train', config, *args) if processes == 1 else with_processes('dist_train', config, 2, *args)
+        if processes == 1:
+            done = run_tool('train', config, *args)
+        elif method == 'semfpn':
+            done = with_processes('dist_train', config, 2, *args)
+        else:  # without the script, which imports the libraries anew in each process
+            done = run_processes(2, 'train', config, *args)
         assert done.code == 0, done.tail
         both.append((folder, done, json.loads((folder / 'found.json').read_text())))
     return method, *both
@@ -216,52 +221,11 @@ def test_testing_with_two_processes_gives_the_metrics_of_one(runs, shapes, tmp_p
 def test_sync_bn_falls_back_on_cpu(shapes, tmp_path):
     config = write_config(tmp_path, 'semfpn', shapes)
     settings = {'data_root': shapes, 'train_dataloader.batch_size': 2, 'train_cfg.max_iters': 1}
-    done = with_processes('dist_train', config, 2, '--work-dir', tmp_path, '--no-validate', *options(settings))
+    done = run_processes(2, 'train', config, '--work-dir', tmp_path, '--no-validate', *options(settings))
     assert done.code == 0, done.tail
     assert 'SyncBN layers become BN layers' in done.output
     found = json.loads((tmp_path / 'found.json').read_text())
     assert found['layers'] == ['BatchNorm2d']
-
-
-@pytest.mark.parametrize('script', ['dist_train', 'dist_test', 'slurm_train'])
-def test_a_script_without_its_arguments_tells_the_usage(script):
-    done = run_script('bash', f'tools/{script}.sh')
-    assert done.code == 2
-    assert done.output.startswith(f'usage: tools/{script}.sh ')
-
-
-@pytest.fixture
-def stand_in(tmp_path):
-    """A program that prints its arguments, one a line, instead of python and of srun."""
-    for name in ('python', 'srun'):
-        (tmp_path / name).write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-        (tmp_path / name).chmod(0o755)
-    return {'PYTHON': str(tmp_path / 'python'), 'PATH': f'{tmp_path}:{os.environ["PATH"]}'}
-
-
-@pytest.mark.parametrize('script, given', [('dist_train', ('c.py', 2)), ('dist_test', ('c.py', 'a b.pth', 2))])
-@pytest.mark.parametrize(
-    'ports, used',
-    [({}, '29500'), ({'PORT': '1'}, '1'), ({'MASTER_PORT': '2'}, '2'), ({'MASTER_PORT': '2', 'PORT': '1'}, '2')],
-)
-def test_the_port_is_master_port_or_port(script, given, ports, used, stand_in, monkeypatch):
-    for name in ('PORT', 'MASTER_PORT'):
-        monkeypatch.delenv(name, raising=False)
-    done = run_script('bash', f'tools/{script}.sh', *given, '--work-dir', 'my work', **stand_in, **ports)
-    passed = done.output.splitlines()
-    assert passed[passed.index('--master_port') + 1] == used
-    tool = passed.index(f'tools/{script.removeprefix("dist_")}.py')
-    expected = [*map(str, given[:-1]), '--launcher', 'pytorch', '--work-dir', 'my work']
-    assert passed[tool + 1 :] == expected
-    assert done.code == 0
-
-
-def test_slurm_passes_the_work_dir_on_as_an_option(stand_in):
-    args = ('part', 'name', 'c.py', '--work-dir', 'my work', '--amp')
-    done = run_script('bash', 'tools/slurm_train.sh', *args, **stand_in, GPUS='4', SRUN_ARGS='--time 1')
-    passed = done.output.splitlines()
-    assert {'--job-name=name', '--gres=gpu:4', '--ntasks=4', '--time', '1'} < set(passed[: passed.index('-u')])
-    assert passed[passed.index('-u') + 1 :] == ['tools/train.py', 'c.py', '--launcher', 'slurm', *args[3:]]
 
 
 def test_an_error_of_the_user_is_told_as_in_one_process(shapes, tmp_path):
@@ -270,12 +234,3 @@ def test_an_error_of_the_user_is_told_as_in_one_process(shapes, tmp_path):
     assert done.code == 2
     assert 'Traceback' not in done.output
     assert 'did you mean train_cfg.max_iters?' in done.output.splitlines()[-1]
-
-
-def test_a_defect_keeps_its_traceback(tmp_path):
-    script = tmp_path / 'defect.py'
-    script.write_text("raise RuntimeError('not the user')")
-    done = run_script(sys.executable, 'tools/_launch.py', '--nproc_per_node', 2, '--master_port', free_port(), script)
-    assert done.code == 1
-    assert 'Traceback' in done.output
-    assert 'RuntimeError: not the user' in done.output

@@ -66,7 +66,10 @@ def test_predictions_of_the_wrong_kind(method, out, told, tmp_path):
             ['{seg}', '--cfg-options', 'data_root={data}', 'model.backbone.out_indices=(0,1)'],
             'each of out_indices (0, 1)',
         ),
-        (['{seg}', '--launcher', 'slurm', '--cfg-options', 'data_root={data}'], 'start with tools/slurm_train.sh or srun'),
+        (
+            ['{seg}', '--launcher', 'slurm', '--cfg-options', 'data_root={data}'],
+            'start with tools/slurm_train.sh or srun',
+        ),
     ],
 )
 def test_what_training_lacks_is_told_in_one_line(args, told, shapes, checkpoint, tmp_path):
