@@ -12,6 +12,7 @@ from urllib.error import URLError
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.device import get_device
+from mmengine.dist import master_only
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -45,7 +46,7 @@ from mlp_dense.engine.signals import StopHook
 from mlp_dense.engine.watch import WatchHook
 from mlp_dense.engine.work_dir import alone, lock_folders, raise_full_disk
 from mlp_dense.errors import UserError
-from mlp_dense.folders import make_folder
+from mlp_dense.folders import make_folder, write_file
 from mlp_dense.processes import WorkerStart
 from mlp_dense.safe_files import check_file
 
@@ -121,6 +122,12 @@ class CheckedRunner(Runner):
         if RunConsole.current is not None:
             RunConsole.current.attach(logger)
         return logger
+
+    @master_only
+    def dump_config(self) -> None:
+        """Write the config to the work dir, complete or not at all: a killed run may have read it from there."""
+        name = Path(self.cfg.filename or f'{self.timestamp}.py').name
+        write_file(Path(self.work_dir, name), self.cfg.dump().encode())
 
     def register_hook(self, hook: Any, priority: Any = None) -> None:
         """Register a hook as mmengine's runner does, with SavingHook in the place of CheckpointHook."""

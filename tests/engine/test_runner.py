@@ -37,3 +37,19 @@ def test_an_average_is_loaded_from_a_file_of_other_names(has_average, resume, tm
     runner.load_checkpoint(str(tmp_path / 'x.pth'))
     torch.testing.assert_close(hook.ema_model.module.neck.weight.data, average)
     torch.testing.assert_close(model.neck.weight.data, weights if has_average and resume else average)
+
+
+def test_a_config_in_the_work_dir_is_replaced_in_one_step(tmp_path, monkeypatch):
+    """The run that goes on reads it again. To bring it into form takes long enough to be killed meanwhile."""
+    path = tmp_path / 'config.py'
+    path.write_text('x = 1')
+    runner = CheckedRunner.__new__(CheckedRunner)
+    runner._work_dir, runner.cfg = str(tmp_path), Config.fromfile(path)
+    runner.cfg.x = 2
+    monkeypatch.setattr(Config, 'pretty_text', property(lambda _: 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        runner.dump_config()
+    assert path.read_text() == 'x = 1'
+    monkeypatch.undo()
+    runner.dump_config()
+    assert path.read_text() == 'x = 2\n'
