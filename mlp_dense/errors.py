@@ -7,6 +7,7 @@ import errno
 import functools
 import hashlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -22,8 +23,16 @@ USER_ERROR = 2
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
+CONTROLS = re.compile(r'[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
+"""What a terminal obeys, ends a line or turns its direction; the joiners that some languages write are no such."""
+
 TOLD_FOLDER = 'MLP_DENSE_TOLD'
 """The environment variable with which tools/_launch.py names a folder for :func:`write_error`."""
+
+
+def one_line(text: str) -> str:
+    """Return a text with the characters of :data:`CONTROLS` written as Python writes them."""
+    return CONTROLS.sub(lambda match: repr(match[0])[1:-1], text)
 
 
 class UserError(Exception):

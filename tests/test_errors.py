@@ -11,6 +11,7 @@ import time
 import pytest
 from torch.utils.data import DataLoader
 
+from mlp_dense.datasets.checks import Finding
 from mlp_dense.errors import ArgumentError, CheckpointError, UserError, user_errors, write_error
 
 
@@ -124,3 +125,7 @@ def test_an_error_in_a_data_worker_keeps_its_line(kind):
     with pytest.raises(kind) as error:
         next(iter(DataLoader(Failing(kind), num_workers=1)))
     assert str(error.value) == 'image a: b.png is broken; replace it'
+
+
+def test_findings_are_one_line_and_command_no_terminal():
+    assert str(Finding('error', 'a\x1b[2J.png', 'holds\nb')) == 'a\\x1b[2J.png: holds\\nb'

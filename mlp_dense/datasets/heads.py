@@ -23,7 +23,7 @@ USUAL = 2**28
 """The number of pixels, of three bytes, up to which an image is decoded however small its file is."""
 DENSEST = 256
 """The most bytes of a larger image that a byte of its file may stand for; photographs have 10 to 100."""
-SMALL, EMPTIEST = 2**26, 2**14
+SMALL, EMPTIEST = 2**28, 2**14
 """The bytes of an image above which its file is not believed that says more for each of its own: a blank PNG of one bit
 has 8,000."""
 NARROWEST = 1000

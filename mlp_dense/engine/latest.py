@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from mlp_dense.checkpoints import read_checkpoint
 from mlp_dense.engine.resume import INTERRUPTED, NUMBERED, warn
-from mlp_dense.errors import CheckpointError, UserError
+from mlp_dense.errors import CONTROLS, CheckpointError, UserError
 
 LONGEST = 4096
 """The bytes that are read of a ``last_checkpoint``, which holds one path."""
@@ -99,7 +99,7 @@ def _recorded(record: Path, folder: Path) -> tuple[Path | None, str]:
     if '://' in text:
         raise UserError(f'{record} names no file beside it but {text[:200]!r}; name the checkpoint to use')
     name = Path(text).name
-    if not name or not text.isprintable():
+    if not name or CONTROLS.search(text):
         return None, f'{record} is not what a training writes'
     path = folder / name
     if not path.is_file():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,11 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mlp_dense.checkpoints import load_into, read_checkpoint
 from mlp_dense.engine.checks import innermost
+from mlp_dense.engine.checks.classes import class_count as count_of_head
+from mlp_dense.engine.checks.classes import heads
 from mlp_dense.engine.classes import class_count, classifier_classes, is_classifier
 from mlp_dense.engine.config import load_config
-from mlp_dense.errors import CheckpointError, UserError
+from mlp_dense.errors import CONTROLS, CheckpointError, UserError
 from mlp_dense.safe_files import check_file
 
 TASKS = {'mmdet': 'detector', 'mmseg': 'segmentor', 'mmpretrain': 'classifier'}
@@ -71,6 +72,8 @@ def load_model(
     load_into(model, path, content=content)
     model.cfg = cfg
     saved = _saved_meta(content.get('meta') or {}, path)
+    if task != 'classifier':  # whose classes go without names then
+        _check_number(cfg, saved, path)
     model.dataset_meta = (_meta_of_classifier if task == 'classifier' else _meta_of_dense_model)(model, saved)
     return model.to(device)
 
@@ -88,10 +91,26 @@ def _saved_meta(meta: Mapping[str, Any], path: str) -> Mapping[str, Any]:
             continue
         are_right = isinstance(values, (list, tuple, np.ndarray)) and all(isinstance(value, kind) for value in values)
         if key == 'palette' and are_right:
-            are_right = all(len(color) == 3 and all(isinstance(part, Real) for part in color) for color in values)
+            are_right = all(len(color) == 3 and all(map(_is_shade, color)) for color in values)
         if not are_right:
             raise CheckpointError(f'{path}: its meta.dataset_meta.{key} is no such list but {values!r:.60}')
+    names = saved.get('classes')
+    if strange := [name for name in (() if names is None else map(str, names)) if CONTROLS.search(name)]:
+        raise CheckpointError(f'{path}: its class {strange[0]!r:.80} has control characters, which a terminal obeys')
     return saved
+
+
+def _is_shade(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and 0 <= value <= 255
+
+
+def _check_number(cfg: Config, saved: Mapping[str, Any], path: str) -> None:
+    """Raise CheckpointError for a checkpoint that names fewer classes than the model has outputs."""
+    names = saved.get('classes')
+    for place, head in heads(cfg):
+        count = count_of_head(cfg, head)
+        if names is not None and count is not None and len(names) < count:
+            raise CheckpointError(f'{path}: its meta.dataset_meta has {len(names)} classes, but {place} has {count}')
 
 
 def _meta_of_dense_model(model: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,7 +119,11 @@ def _meta_of_dense_model(model: Any, saved: Mapping[str, Any]) -> dict[str, Any]
     saved = {key: saved[key] for key in ('classes', 'palette', 'rgb_bands') if saved.get(key) is not None}
     meta = {'palette': 'random', **meta, **saved}
     palette = meta['palette']
-    if not isinstance(palette, str):  # 'random' is one; files of JSON have lists, which mmdet takes for several colours
+    if not isinstance(palette, str) and len(palette) < len(meta.get('classes') or ()):
+        meta['palette'] = 'random'
+    elif not isinstance(
+        palette, str
+    ):  # 'random' is one; files of JSON have lists, which mmdet takes for several colours
         meta['palette'] = [tuple(int(value) for value in color) for color in palette]
     return meta
 

@@ -205,8 +205,8 @@ def test_images_are_held_against_the_file(root):
         'other.png': ('error', 'is 32 x 24 in'),
         'point.png': ('warning', 'is of 1 x 1 pixels'),
         'missing.png': ('error', 'does not exist'),
-        'unlisted.png': ('warning', 'is not listed'),
     }
+    assert any('are not listed here, where they are not used (first: unlisted.png)' in text for _, text in findings)
     for name, (level, fault) in expected.items():
         start = f'{root / "images" / name}: '
         assert (level, True) in [(found, fault in text) for found, text in findings if text.startswith(start)], name
@@ -217,6 +217,14 @@ def test_names_that_leave_the_folder_are_listed(root):
     for name in ('../x.png', str(root / 'x.png')):
         findings = check(root, changed('images', file_name=name), thorough=False)
         assert [(level, 'leaves the folder' in text) for level, text in findings] == [('warning', True)]
+    findings = check(root, changed('images', file_name=str(root / 'images/a b/ä.png')))
+    assert not [text for _, text in findings if 'not listed' in text]
+
+
+def test_joiners_in_names_are_no_control_characters(root):
+    for name, is_control in (('می\u200cشود', False), ('a\xa0b', False), ('a\u202eb', True), ('a\x9bb', True)):
+        findings = check(root, changed('categories', name=name), thorough=False)
+        assert any('control characters' in text for _, text in findings) == is_control, name
 
 
 def test_what_the_settings_leave_out_is_told(root):

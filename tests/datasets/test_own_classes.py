@@ -304,3 +304,9 @@ def test_schedules_fit_the_data():
     assert (many.length, many.warmup, many.batch) == (5, 500, 32)
     assert plan_classification([(32, 32)], 100, light=True).short == 64
     assert plan_classification([(640, 480)], 100, light=True).short == 96
+
+
+def test_names_with_a_line_break_or_commands_are_refused(tmp_path):
+    fill(tmp_path / 'data', 'cat', 'x\x1b[2J', shades=('cat', 'dog'))
+    with pytest.raises(UserError, match='control characters'):
+        make(tmp_path / 'data')

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from predicting import ALL_BOXES, level_of, make_checkpoint, make_pixels, noise
 from pycocotools import mask as coco_mask
@@ -162,3 +163,21 @@ def test_importing_the_package_imports_none_of_it():
     done = run_script(sys.executable, '-W', 'ignore', '-c', code)
     assert done.code == 0, done.tail
     assert done.output == ''
+
+
+def test_names_and_colours_of_a_checkpoint_that_do_not_serve(tmp_path):
+    config, path = make_pixels(tmp_path)
+    content = torch.load(path, weights_only=False)
+    names = tuple(Predictor(config, path).model.dataset_meta['classes'])
+    for classes, palette, fault in (
+        (names[:-1], None, 'classes, but'),
+        (('a\nb', *names[1:]), None, 'control characters'),
+        (names, [(0, 0, 1e9)] * len(names), 'palette is no such list'),
+    ):
+        content['meta'] = {'dataset_meta': {'classes': classes, 'palette': palette}}
+        torch.save(content, tmp_path / 'x.pth')
+        with pytest.raises(UserError, match=fault):
+            Predictor(config, tmp_path / 'x.pth')
+    content['meta']['dataset_meta']['palette'] = [(0, 0, 1)]
+    torch.save(content, tmp_path / 'x.pth')
+    assert Predictor(config, tmp_path / 'x.pth').model.dataset_meta['palette'] == 'random'

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 from mlp_dense.datasets.checks.findings import Finding
 from mlp_dense.datasets.checks.images import STAY, leaves_folder
 from mlp_dense.datasets.checks.masks import is_coordinate, is_number, is_too_large, mask_fault
-from mlp_dense.errors import UserError
+from mlp_dense.errors import CONTROLS, UserError
 
 SLACK = 1.0
 """How many pixels a box may reach beyond its image: tools round differently."""
@@ -144,7 +144,7 @@ def _category_findings(categories: list[dict[str, Any]], file: str) -> Iterator[
             value = next(value for value in values if not _hashable(value))
             yield Finding('error', file, f'a category has {_lack(key, value)}', 'categories')
             continue
-        if strange := [value for value in values if isinstance(value, str) and not value.isprintable()]:
+        if strange := [value for value in values if isinstance(value, str) and CONTROLS.search(value)]:
             message = f'a category has the {key} {strange[0]!r:.80} with control characters; write it without'
             yield Finding('error', file, message, 'categories')
         for value, count in Counter(values).items():

@@ -113,12 +113,13 @@ def _file_findings(
         yield from picture_findings(path, picture, thorough)
         yield from _size_findings(settings.ann_file, path, image, picture)
     if thorough:
-        listed = {os.path.normpath(image['file_name']) for image in images}
-        files = (path for path in list_dir_or_file(settings.images, list_dir=False, recursive=True) if is_known(path))
-        for path in sorted(files):
-            if os.path.normpath(path) not in listed:
-                message = f'is not listed in {settings.ann_file} and is not used'
-                yield Finding('warning', os.path.join(settings.images, path), message, 'images that are not listed')
+        listed = {os.path.abspath(os.path.join(settings.images, image['file_name'])) for image in images}
+        files = [path for path in list_dir_or_file(settings.images, list_dir=False, recursive=True) if is_known(path)]
+        others = sorted(path for path in files if os.path.abspath(os.path.join(settings.images, path)) not in listed)
+        if others:
+            message = f'{len(others)} of {len(files)} images in {settings.images} are not listed here, where they are '
+            message += f'not used (first: {others[0]})'
+            yield Finding('warning', settings.ann_file, message, 'images that are not listed')
 
 
 def _size_findings(file: str, path: str, image: Mapping[str, Any], picture: Picture) -> Iterator[Finding]:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mlp_dense.errors import one_line
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -22,6 +24,10 @@ class Finding:
     file: str
     message: str
     kind: str = ''
+
+    def __post_init__(self) -> None:
+        for name in ('file', 'message'):
+            object.__setattr__(self, name, one_line(getattr(self, name)))
 
     def __str__(self) -> str:
         return f'{self.file}: {self.message}'

@@ -23,7 +23,7 @@ from mlp_dense.datasets.own.schedule import plan_classification, plan_detection,
 from mlp_dense.datasets.own.segmentation import inspect_labels
 from mlp_dense.datasets.own.writing import Choice, write_config
 from mlp_dense.datasets.palette import Color
-from mlp_dense.errors import UserError
+from mlp_dense.errors import CONTROLS, UserError
 
 INSPECT = {
     'seg': (inspect_labels, plan_segmentation),
@@ -51,6 +51,8 @@ def make_config(request: Request, console: Console) -> int:
     model = choose_model(request.task, request.arch)
     whole = bool(request.weights) and is_whole_model(request.weights)
     data = inspect(request)
+    if strange := [str(name) for name in (*data.names, *chain(*data.images.values())) if CONTROLS.search(str(name))]:
+        raise UserError(f'the name {strange[0]!r} has control characters; give it another')
     print_summary(data, console)
     images = data.images['train']
     schedule = plan(data.sizes, len(images), request.arch == SMALL)

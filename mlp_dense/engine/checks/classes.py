@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mlp_dense.engine.data_roots import flatten
 from mlp_dense.engine.metainfo import class_names, datasets, metainfo
 from mlp_dense.engine.registered import argument_names, argument_value, find_class, is_a
-from mlp_dense.errors import UserError
+from mlp_dense.errors import CONTROLS, UserError
 
 HEADS = (
     *('bbox_head', 'mask_head', 'mask_iou_head', 'point_head', 'glbctx_head', 'panoptic_head'),
@@ -64,7 +64,7 @@ def check_class_list(cfg: Config, key: str, dataset: Mapping[str, Any]) -> None:
         raise UserError(f'{place} is a {type(names).__name__}; write the names as a tuple, since their order counts')
     if not names or any(not isinstance(name, str) for name in names):
         raise UserError(f'{place} is {str(names)[:60]}; write the names of the classes, as in ("cat", "dog")')
-    if strange := [name for name in names if not name.isprintable()]:
+    if strange := [name for name in names if CONTROLS.search(name)]:
         fault = 'holds control characters, which a terminal obeys'
         raise UserError(f'{place}: the name {strange[0]!r:.80} {fault}; write it without them')
     twice = sorted({name for name in names if names.count(name) > 1})
