@@ -101,7 +101,7 @@ def _saved_meta(meta: Mapping[str, Any], path: str) -> Mapping[str, Any]:
 
 
 def _is_shade(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and 0 <= value <= 255
+    return isinstance(value, (int, float, np.number)) and bool(0 <= value <= 255)
 
 
 def _check_number(cfg: Config, saved: Mapping[str, Any], path: str) -> None:
