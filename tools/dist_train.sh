@@ -7,7 +7,7 @@ if [ $# -lt 2 ]; then
     echo "usage: $0 CONFIG NPROC [arguments of tools/train.py]" >&2
     exit 2
 fi
-LAUNCH_VARIABLES='NNODES NODE_RANK MASTER_ADDR MASTER_PORT PORT TORCHRUN_ARGS'
+LAUNCH_VARIABLES='PYTHON NNODES NODE_RANK MASTER_ADDR MASTER_PORT PORT TORCHRUN_ARGS'
 . "$(dirname "$0")/_typed.sh"
 CONFIG=$1
 NPROC=$2

@@ -7,7 +7,7 @@ if [ $# -lt 3 ]; then
     echo "usage: $0 PARTITION JOB_NAME CONFIG [arguments of tools/train.py]" >&2
     exit 2
 fi
-LAUNCH_VARIABLES='GPUS GPUS_PER_NODE CPUS_PER_TASK SRUN_ARGS MASTER_PORT'
+LAUNCH_VARIABLES='PYTHON GPUS GPUS_PER_NODE CPUS_PER_TASK SRUN_ARGS MASTER_PORT'
 . "$(dirname "$0")/_typed.sh"
 PARTITION=$1
 JOB_NAME=$2

@@ -110,7 +110,7 @@ def test_a_signal_to_the_launcher_reaches_all_processes_which_end_together(numbe
         assert are_gone(processes)
     assert (done.code, done.output) == (128 + number, '')
     assert typed[0] == 'env'
-    assert {'NNODES=1', 'TORCHRUN_ARGS=--role a'} < set(typed)
+    assert {f'PYTHON={sys.executable}', 'NNODES=1', 'TORCHRUN_ARGS=--role a'} < set(typed)
     assert typed[-5:] == [str(scripts / 'dist_train.sh'), 'my config.py', '2', '--cfg-options', 'a=(1, 2)']
 
 
