@@ -22,7 +22,6 @@ TINY = {
     'model.backbone.arch.depths': '[1,1,1,1]',
     'custom_hooks': "[dict(type='EMAHook')]",
     'default_hooks.logger.interval': 1,
-    'default_hooks.visualization.draw': False,
     'visualizer.vis_backends': "[dict(type='LocalVisBackend')]",
     'train_dataloader.batch_size': 2,
 }
@@ -32,6 +31,7 @@ TASKS = {
         'model.neck.out_channels': 8,
         'model.decode_head.in_channels': '[8,8,8,8]',
         'model.decode_head.channels': 8,
+        'default_hooks.visualization.draw': False,
         'train_cfg.val_interval': 3,
     },
     'classify': {'train_cfg.val_interval': 2},
@@ -40,6 +40,7 @@ TASKS = {
         'model.neck.out_channels': 16,
         'model.bbox_head.in_channels': 16,
         'model.bbox_head.feat_channels': 16,
+        'default_hooks.visualization.draw': False,
         'train_cfg.val_interval': 2,
     },
 }

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from mlp_dense.datasets.heads import ImageFileError
     from mlp_dense.engine.classes import best_classes
     from mlp_dense.engine.config import load_config
-    from mlp_dense.errors import UserError
+    from mlp_dense.errors import UserError, one_line
     from mlp_dense.folders import make_folder
     from mlp_dense.predict import Predictor, Writer, find_sources
     from mlp_dense.predict.ids import read_ids
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
             writer.write(picture, sample)
             if task == 'classifier':
                 best = best_classes(sample.pred_score, meta['classes'])
-                print(picture.path, *(f'  {score:.3f}  {name}' for _, name, score in best), sep='\n')
+                print(one_line(picture.path), *(f'  {score:.3f}  {name}' for _, name, score in best), sep='\n')
             done += 1
     print(f'{done} pictures predicted, in {out_dir}/; {len(skipped)} inputs skipped')
     return 1 if skipped else 0

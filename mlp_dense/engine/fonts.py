@@ -35,7 +35,7 @@ def matplotlib_font(font: NamesFont) -> Iterator[None]:
     """Let matplotlib write with a font inside a block."""
     import matplotlib
 
-    with matplotlib.rc_context({'font.sans-serif': [font.family, DEFAULT]}):
+    with matplotlib.rc_context({'font.sans-serif': [font.family, DEFAULT], 'text.parse_math': False}):
         yield
 
 

@@ -70,7 +70,7 @@ def write_report(
         'Environment': facts.of_environment(),
     }
     page = render(work_dir.resolve().name, results, run, tables, cfg.pretty_text, number)
-    out.write_text(page, encoding='utf-8')
+    out.write_text(page, encoding='utf-8', errors='backslashreplace')  # names of files may be any bytes
 
 
 def find_config(work_dir: Path) -> Path:

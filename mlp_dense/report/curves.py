@@ -136,9 +136,10 @@ def draw_panel(axes: Axes, runs: Sequence[Run], names: Sequence[str], key: str) 
         if series is not None:
             marker = 'o' if len(series.points) < 30 else None
             color = COLORS[index % len(COLORS)]
+            label = f' {name}' if name.startswith('_') else name  # matplotlib leaves the others out of its legends
             scale = 100 if key.startswith('coco/') else 1  # recorded as shares of 1; all papers give percent
             steps, values = list(series.points), [scale * value for value in series.points.values()]
-            axes.plot(steps, values, marker=marker, markersize=3, linewidth=1.6, color=color, label=name)
+            axes.plot(steps, values, marker=marker, markersize=3, linewidth=1.6, color=color, label=label)
             units.add(series.unit)
     axes.set_title(TITLES.get(key, key), fontsize=11, loc='left')
     axes.set_xlabel(' or '.join(sorted(units)))
@@ -155,18 +156,22 @@ def draw(runs: Sequence[Run], keys: Sequence[str] | None = None) -> Figure:
     Raises:
         UserError: a key that no run has recorded.
     """
+    import matplotlib
     from matplotlib.figure import Figure
 
     chosen, names = choose_keys(runs, keys), names_of([run.folder for run in runs])
     columns = 2 if len(chosen) == 4 else min(len(chosen), 3)
     lines = -(-len(chosen) // columns)
     figure = Figure(figsize=(5 * columns, 3.6 * lines), layout='constrained')
-    for index, key in enumerate(chosen):
-        draw_panel(figure.add_subplot(lines, columns, index + 1), runs, names, key)
-    handles = {
-        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        handles.values(), handles.keys(), loc='outside lower center', ncols=min(len(handles), 4), frameon=False
-    )
+    with matplotlib.rc_context({'text.parse_math': False}):  # names of folders are no formulas
+        for index, key in enumerate(chosen):
+            draw_panel(figure.add_subplot(lines, columns, index + 1), runs, names, key)
+        handles = {
+            label: handle
+            for axes in figure.axes
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(
+            handles.values(), handles.keys(), loc='outside lower center', ncols=min(len(handles), 4), frameon=False
+        )
     return figure

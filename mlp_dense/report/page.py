@@ -71,7 +71,12 @@ def svg_curves(run: Run | None) -> dict[str, Markup]:
     if run is None:
         return {}
     inked = ('text.color', 'axes.edgecolor', 'axes.labelcolor', 'xtick.color', 'ytick.color')
-    settings = {'svg.fonttype': 'none', 'svg.hashsalt': 'mlp_dense', **dict.fromkeys(inked, INK)}
+    settings = {
+        'text.parse_math': False,
+        'svg.fonttype': 'none',
+        'svg.hashsalt': 'mlp_dense',
+        **dict.fromkeys(inked, INK),
+    }
     with matplotlib.rc_context(settings):
         return {key: _svg(run, key) for key in choose_keys([run])}
 

@@ -188,3 +188,11 @@ def test_the_accuracy_of_a_classifier_is_drawn_in_percent_by_epoch(tmp_path):
     for name, value in (('Top-1 accuracy, %', 25), ('Top-5 accuracy, %', 75)):
         assert list(axes[name].lines[0].get_xydata()[0]) == [1, value]
         assert axes[name].get_xlabel() == 'epoch'
+
+
+def test_names_of_folders_are_no_formulas_and_all_are_in_the_legend(resumed, tmp_path):
+    runs = [read_run(resumed.rename(tmp_path / '$\\frac{a$'))]
+    other = session(tmp_path / '_b/20260101_000000', [training(1, 1.0)]).parent
+    figure = draw([*runs, read_run(other)])
+    figure.savefig(tmp_path / 'x.png')
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ['$\\frac{a$', ' _b']
