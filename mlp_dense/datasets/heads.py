@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from mlp_dense.errors import UserError
 
+EpsImagePlugin.gs_binary = False  # PostScript is code: Pillow would hand it to Ghostscript, whatever its file is called
 TIFF = ('.tif', '.tiff')
 LARGEST = 2**30
 """The most pixels of an image that OpenCV decodes."""

@@ -95,8 +95,23 @@ def test_an_image_that_its_file_cannot_hold_is_refused_by_every_reader(name, tmp
     assert read_picture(str(path)).fault and read_labels(str(path)).picture.fault
 
 
+def test_postscript_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.setattr('subprocess.check_call', lambda *args, **options: pytest.fail(f'ran {args}'))
+    monkeypatch.setattr('shutil.which', lambda name, **options: f'/usr/bin/{name}')
+    (tmp_path / 'x.png').write_bytes(b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n')
+    with pytest.raises(UserError, match=r'x\.png cannot be decoded'):
+        open_picture(str(tmp_path / 'x.png'))
+
+
 def test_large_pictures_that_their_files_hold_are_taken(tmp_path):
-    for name, data in {'large.png': png(20000, 10000, 10000), 'strip.png': png(64, 64000, 100)}.items():
+    Image.new('RGB', (64, 64)).save(tmp_path / 'plain.webp', lossless=True)
+    plain = bytearray((tmp_path / 'plain.webp').read_bytes())
+    plain[21:25] = struct.pack('<I', 7999 | 5999 << 14)  # the size; one colour of any size is as long
+    for name, data in {
+        'plain.webp': plain,
+        'large.png': png(20000, 10000, 10000),
+        'strip.png': png(64, 64000, 100),
+    }.items():
         (tmp_path / name).write_bytes(data)
         check_head(str(tmp_path / name))
 
