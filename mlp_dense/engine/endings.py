@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch.distributed as dist
+from mmengine.registry import build_functions
 
 from mlp_dense.errors import UserError
 from mlp_dense.stopping import Interrupted, stop_request
@@ -73,6 +75,16 @@ def one_line_endings() -> Iterator[None]:
             raise
         first = re.sub(r'\s+', ' ', str(error))[:160]
         raise UserError(f'{remedy} ({first})') from error
+    except TypeError as error:
+        unknown = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+        # A class that passes its arguments on to another one has a fault of its own.
+        if not unknown or traceback.extract_tb(error.__traceback__)[-1].filename != build_functions.__file__:
+            raise
+        name, argument = unknown.groups()
+        fault = f'{name} takes no {argument}, which stands beside its type in the config'
+        raise UserError(
+            f'{fault}; remove it there, or put _delete_=True beside a type that replaces another'
+        ) from error
     finally:
         leave_group(is_failing)
 

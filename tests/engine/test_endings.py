@@ -57,6 +57,11 @@ def test_a_name_that_no_registry_has_is_told_in_one_line():
     assert 'EMAHok is no hook that' in str(error.value) and 'knows; correct that type' in str(error.value)
 
 
+def test_an_argument_that_a_class_does_not_take_is_told_in_one_line():
+    with pytest.raises(UserError, match='LoggerHook takes no shuffle, which stands'), one_line_endings():
+        build_from_cfg(dict(type='LoggerHook', shuffle=True), HOOKS)
+
+
 @pytest.mark.parametrize('error', [RuntimeError('shapes differ'), OSError(2, 'x'), KeyError('x'), KeyboardInterrupt()])
 def test_other_errors_stay_as_they_are(error):
     with pytest.raises(type(error)) as raised, one_line_endings():
