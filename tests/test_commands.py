@@ -57,6 +57,8 @@ def check(command: str, stand_in: Path) -> None:
         check_script(program, args, settings, stand_in)
     elif args[0] == '-c':
         compile(args[1], command, 'exec')
+    elif args[:2] == ['-m', 'pytest']:
+        assert (ROOT / args[2]).exists(), f'{args[2]} does not exist'
     elif args[0] == '-m':
         check_options(args[1], args[2:])
     else:
