@@ -46,7 +46,7 @@ def test_a_kill_at_any_operation_on_a_checkpoint_leaves_complete_ones(by_epoch, 
     last = max(name for name in names(whole) if not name.startswith('best_'))
     weights = torch.load(whole / last, weights_only=False)['state_dict']
     kills = 0
-    for number in range(0 if times else 4 * by_epoch, 100, 1 if times else 9):
+    for number in range(0 if times else 4 + 4 * by_epoch, 100, 1 if times else 9):
         folder = tmp_path / f'{number}'
         if not kill_at(number, folder, settings):
             break
@@ -54,7 +54,7 @@ def test_a_kill_at_any_operation_on_a_checkpoint_leaves_complete_ones(by_epoch, 
         complete = [path for path in folder.iterdir() if path.suffix == '.pth']
         for path in complete:
             assert torch.load(path, weights_only=False)['state_dict']
-        assert len(complete) or number < 2
+        assert len(complete) or number < 5  # the config is made, renamed, tidied up after; then the first checkpoint
         assert in_child(lambda folder=folder: train_tiny(folder, resume=True, **settings)) == 0
         assert names(folder) == names(whole), number
         assert (folder / 'last_checkpoint').read_text() == str(folder / last)
