@@ -121,12 +121,14 @@ def test_a_checkpoint_that_is_being_written_is_completed(shapes, uninterrupted, 
 
 
 def test_an_epoch_goes_on_where_it_was_stopped(times, shapes, tmp_path):
-    """Within the first epoch; in the long form in its last iteration as well."""
+    """Within the first epoch, and in its last iteration."""
+    if not times:
+        pytest.skip('test_resume_bits.py stops a detector within an epoch')
     (tmp_path / 'whole').mkdir()
     settings = ['train_cfg.val_interval=1', 'train_dataloader.batch_size=8']
     whole = run_tool(*command('classify', shapes, tmp_path / 'whole', more=settings))
     assert whole.code == 0, whole.tail
-    for call in (2, 4) if times else (2,):
+    for call in (2, 4):
         work_dir = tmp_path / str(call)
         work_dir.mkdir()
         sender = {'number': signal.SIGINT.value, 'point': 'before_train_iter', 'call': call}
