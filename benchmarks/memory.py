@@ -67,10 +67,10 @@ def run_alone(function: Callable[..., Result], *args: Any, what: str) -> Result:
             return process.submit(function, *args).result()
     except BrokenProcessPool as error:
         reason = 'its process was killed, maybe for want of memory'
-        raise UserError(f'--memory: measuring {what} failed: {reason}') from error
+        raise UserError(f'measuring {what} failed: {reason}') from error
     except (UserError, RuntimeError, MemoryError) as error:
         reason = str(error).partition('\n')[0]
-        raise UserError(f'--memory: measuring {what} failed: {reason}') from error
+        raise UserError(f'measuring {what} failed: {reason}') from error
 
 
 def peak_here(case: Case, name: str, how: How) -> int:

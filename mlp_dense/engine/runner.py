@@ -194,7 +194,7 @@ class CheckedRunner(Runner):
         try:
             super().save_checkpoint(out_dir, filename, *args, **options)
         except OSError as error:
-            raise not_written(error, os.path.join(out_dir, filename)) from error
+            raise not_written(error, f'checkpoint {os.path.join(out_dir, filename)}') from error
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:

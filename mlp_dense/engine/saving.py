@@ -139,7 +139,11 @@ class SavingHook(CheckpointHook):
             **self.args,
         )
         if is_main_process():
-            AtomicBackend().put_text(self.last_ckpt, os.path.join(runner.work_dir, 'last_checkpoint'))
+            record = os.path.join(runner.work_dir, 'last_checkpoint')
+            try:
+                AtomicBackend().put_text(self.last_ckpt, record)
+            except OSError as error:
+                raise not_written(error, record) from error
         self._remove_outdated()
 
     def _save_best_checkpoint(self, runner: Runner, metrics: Mapping[str, Any]) -> None:
@@ -181,11 +185,9 @@ def with_own_hook(hook: Any) -> Any:
     return {**hook, 'type': SavingHook} if is_stock else hook
 
 
-def not_written(error: OSError, path: str) -> UserError:
-    """Return what a user can do about a checkpoint that cannot be written."""
+def not_written(error: OSError, file: str) -> UserError:
+    """Return what a user can do about a file of a training that cannot be written."""
     if error.errno in DISK_FULL:
-        return UserError(
-            f'checkpoint {path} cannot be written: no space left on the disk; make room and go on with --resume'
-        )
+        return UserError(f'{file} cannot be written: no space left on the disk; make room and go on with --resume')
     reason = error.strerror or str(error)
-    return UserError(f'checkpoint {path} cannot be written ({reason}); mend that and go on with --resume')
+    return UserError(f'{file} cannot be written ({reason}); mend that and go on with --resume')

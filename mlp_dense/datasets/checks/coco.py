@@ -209,9 +209,7 @@ def _annotation_findings(
 
 def _box_findings(box: Any, name: str, image: Mapping[str, Any], file: str) -> Iterator[Finding]:
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_coordinate, box)):
-        message = (
-            f'{name} has the bbox {str(box)[:80]}, which is not four finite numbers of pixels; correct or remove it'
-        )
+        message = f'{name} has the bbox {str(box)[:80]}, which is not four finite numbers; correct or remove it'
         yield Finding('error', file, message, 'boxes that are not four numbers')
         return
     x, y, width, height = box
