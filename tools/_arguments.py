@@ -6,7 +6,9 @@ import argparse
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NoReturn
 
 OPTIONS_HELP = (
@@ -15,12 +17,22 @@ OPTIONS_HELP = (
     '(a,b). data_root=FOLDER moves every dataset and annotation file of the config to that folder.'
 )
 
+PRECISIONS = ('bf16', 'fp16')
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose help begins with a text as it stands, and which tells a wrong argument in one line."""
 
     def __init__(self, description: str | None = None, **options: Any):
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse arguments as argparse does, but an ``--amp`` takes no config that follows it for its value."""
+        words = [str(word) for word in (sys.argv[1:] if args is None else args)]
+        for place, (word, value) in enumerate(pairwise(list(words))):
+            if word == '--amp' and value not in PRECISIONS and not value.startswith('-'):
+                words[place] = '--amp=auto'
+        return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f'error: {message}; see {self.prog} --help\n')
@@ -103,6 +115,19 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar='KEY=VALUE',
         help=OPTIONS_HELP,
+    )
+
+
+def add_amp(parser: argparse.ArgumentParser) -> None:
+    """Add ``--amp [bf16|fp16]``, which gives None without it and ``'auto'`` without a value."""
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const='auto',
+        choices=('auto', *PRECISIONS),
+        metavar='|'.join(PRECISIONS),
+        help='mixed precision: bf16 where the GPU or CPU multiplies it natively, else fp16 on a GPU and float32 on a '
+        'CPU; bf16 or fp16 insists on it',
     )
 
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from _arguments import Parser, add_config_options, parse_size, start
+from _arguments import Parser, add_amp, add_config_options, parse_size, start
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -28,6 +28,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--out-dir', type=Path, help='folder for all results; default work_dirs/<name of the config>/predictions'
     )
     parser.add_argument('--device', help='such as cpu or cuda:1; default: a GPU if there is one')
+    add_amp(parser)
     parser.add_argument('--batch-size', type=int, default=1, help='images or tiles at once; default %(default)s')
     parser.add_argument('--score-thr', type=float, help='lowest score of a detection that is drawn; default 0.3')
     parser.add_argument(
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     sources = find_sources(args.inputs, skip)
     if not sources:
         raise UserError(f'nothing to predict: {", ".join(args.inputs)} stand for no image and no video')
-    predictor = Predictor(args.config, args.checkpoint, args.device, args.cfg_options)
+    predictor = Predictor(args.config, args.checkpoint, args.device, args.cfg_options, args.amp)
     meta, done = predictor.model.dataset_meta, 0
     ids = read_ids(predictor.model.cfg, meta['classes']) if args.json and task == 'detector' else None
     if ids is not None and ids.note:
@@ -95,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
     score_thr = 0.3 if args.score_thr is None else args.score_thr
     with (
         Writer(out_dir, meta, task, score_thr, args.json, args.labels, ids) as writer,
+        predictor.casts_kept(),
         Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar,
     ):
         shown = bar.add_task('predicting', total=count_pictures(sources))

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from _arguments import Parser, add_config_options, start
+from _arguments import Parser, add_amp, add_config_options, start
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -35,6 +35,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--score-thr', type=float, default=0.3, help="a detector's surer boxes count, 0 to 1 (default: %(default)s)"
     )
+    add_amp(parser)
     add_config_options(parser)
     return parser.parse_args(argv)
 
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.number < 0:
         raise UserError(f'--number is {args.number}; give 0 or more')
     out = args.out or args.work_dir / 'report.html'
-    names = ('config', 'checkpoint', 'predictions', 'number', 'score_thr')
+    names = ('config', 'checkpoint', 'predictions', 'number', 'score_thr', 'amp')
     write_report(args.work_dir, out, options=args.cfg_options, **{name: getattr(args, name) for name in names})
     print(out)
     return 0

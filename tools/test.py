@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from _arguments import Parser, add_run_arguments, start
+from _arguments import Parser, add_amp, add_run_arguments, start
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -38,6 +38,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar='1...5',
         help='of the corruptions (default: all five)',
     )
+    add_amp(parser)
     add_run_arguments(parser)
     return parser.parse_args(argv)
 
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         augment(cfg)
     if args.corruptions is not None:
         corrupt(cfg, args.corruptions, args.severities or range(1, 6))
-    test(cfg, args.checkpoint, full_log=args.log == 'full')
+    test(cfg, args.checkpoint, args.amp, full_log=args.log == 'full')
     return 0
 
 

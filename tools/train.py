@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from _arguments import Parser, add_run_arguments, start
+from _arguments import Parser, add_amp, add_run_arguments, start
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -27,7 +27,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar='CKPT',
         help='go on from this checkpoint; without a value, from the latest one in the work dir, if there is one',
     )
-    parser.add_argument('--amp', action='store_true', help='mixed precision; on CPU training stays in float32')
+    add_amp(parser)
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale the rate to the batch size from the config's"
     )
@@ -45,12 +45,6 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
-    if args.amp:
-        kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-        if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
-            raise UserError(f'--amp: optim_wrapper.type is {kind}, which has its own precision; leave --amp out')
-        if kind == 'OptimWrapper':
-            cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
@@ -67,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
     cfg = read_config(args)
     apply_arguments(cfg, args)
-    train(cfg, full_log=args.log == 'full')
+    train(cfg, args.amp, full_log=args.log == 'full')
     return 0
 
 

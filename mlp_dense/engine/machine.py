@@ -41,15 +41,10 @@ def fit_to_packages(cfg: Config) -> None:
 
 
 def fit_to_cpu(cfg: Config) -> None:
-    """Replace, in place, what needs an accelerator: SyncBN, mixed precision and, with a launcher, NCCL."""
+    """Replace, in place, what needs an accelerator: SyncBN and, with a launcher, NCCL."""
     if _sync_to_plain(cfg.model):
         print_log('No GPU: SyncBN layers become BN layers', logger='current', level=logging.WARNING)
     cfg.pop('sync_bn', None)
-    if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
-        print_log('No GPU: mixed precision is off', logger='current', level=logging.WARNING)
-        cfg.optim_wrapper.type = 'OptimWrapper'
-        for name in ('loss_scale', 'dtype', 'use_fsdp'):
-            cfg.optim_wrapper.pop(name, None)
     if cfg.launcher == 'none':
         return
     # mmengine picks a GPU before it joins the group, so the group is made here.

@@ -32,6 +32,7 @@ from mlp_dense.engine.endings import one_line_endings
 from mlp_dense.engine.fsdp import Sharding, is_sharded, take_whole
 from mlp_dense.engine.latest import checkpoint_folder, choose_start
 from mlp_dense.engine.machine import check_launcher, fit_to_cpu, fit_to_packages
+from mlp_dense.engine.precision import NAMES, casts_kept, choose_dtype, keep_results, set_training
 from mlp_dense.engine.randomness import keep_seed, register_hooks
 from mlp_dense.engine.resume import (
     check_state,
@@ -70,12 +71,18 @@ def read_config(args: Namespace) -> Config:
 @one_line_endings()
 @on_screen
 @alone
-def train(cfg: Config) -> None:
+def train(cfg: Config, amp: str | None = None) -> None:
     """Train, with validation as the config says.
+
+    Args:
+        cfg: the config, which is changed.
+        amp: mixed precision, see :func:`~mlp_dense.engine.precision.choose_dtype`; None leaves it to the config.
+            Validation is in float32.
 
     Raises:
         UserError: data, checkpoint or an image is missing or broken, before anything is written where possible.
     """
+    precision = set_training(cfg, amp)
     check_data(cfg, 'train', 'val')
     check_training(cfg)
     choose_start(cfg)
@@ -88,25 +95,36 @@ def train(cfg: Config) -> None:
     if cfg.get('resume'):
         keep_seed(cfg)
     runner = build_runner(cfg)
-    runner.exact = bool(cfg.get('resume'))
+    runner.exact, runner.precision = bool(cfg.get('resume')), precision
     with nonfinite.explained(runner):
         runner.train()
 
 
 @one_line_endings()
 @on_screen
-def test(cfg: Config, checkpoint: str) -> dict[str, float]:
+def test(cfg: Config, checkpoint: str, amp: str | None = None) -> dict[str, float]:  # noqa: PT028  no pytest
     """Test a checkpoint and return the metrics.
+
+    Args:
+        cfg: the config, which is changed.
+        checkpoint: the file.
+        amp: mixed precision, see :func:`~mlp_dense.engine.precision.choose_dtype`.
 
     Raises:
         UserError: data, checkpoint or an image is missing or broken.
     """
+    dtype = choose_dtype(amp, get_device())
     check_data(cfg, 'test')
     check_file(checkpoint)
     make_folder(cfg.work_dir, '--work-dir')
     cfg.load_from, cfg.resume = checkpoint, False
     take_whole(cfg)
-    return build_runner(cfg).test()
+    if dtype is not None:
+        cfg.test_cfg = {**(cfg.get('test_cfg') or {}), 'fp16': True}  # the loop's autocast, to the type set around it
+    runner = build_runner(cfg)
+    runner.precision = NAMES[dtype]
+    with casts_kept(dtype, get_device()):
+        return runner.test()
 
 
 class CheckedRunner(Runner):
@@ -114,6 +132,8 @@ class CheckedRunner(Runner):
 
     exact = True
     """Whether heads must fit too; False for fine-tuning, where the backbone alone must."""
+    precision = ''
+    """The name of the type of mixed precision; empty for float32."""
 
     def build_logger(self, *args: Any, **options: Any) -> MMLogger:
         """Build mmengine's logger, whose file has everything and whose screen is the run's console."""
@@ -235,6 +255,7 @@ def build_runner(cfg: Config) -> CheckedRunner:
         fit_to_cpu(cfg)
     hooks.replace_visualization(cfg)
     runner = (ShardedRunner if is_sharded(cfg) else CheckedRunner).from_cfg(cfg)
+    keep_results(unwrapped(runner.model))
     register_hooks(runner)
     nonfinite.add_hooks(runner)
     runner.register_hook(WatchHook(cfg.filename), priority='VERY_LOW')

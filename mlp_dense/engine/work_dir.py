@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
 from mmengine.config import Config
 
@@ -18,6 +19,8 @@ from mlp_dense.engine.registered import is_a
 from mlp_dense.engine.resume import warn
 from mlp_dense.errors import DISK_FULL, UserError
 from mlp_dense.folders import lock, remove_unfinished
+
+Arguments = ParamSpec('Arguments')
 
 LOCK = '.lock'
 """The file in a folder that a training keeps locked. It stays there, and what counts is the lock on it."""
@@ -38,14 +41,14 @@ if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=_unlock)  # or a lock would outlive its owner in a data worker
 
 
-def alone(main: Callable[[Config], None]) -> Callable[[Config], None]:
-    """Decorate what trains by a config: it has the folders it writes to for itself, and a full disk is told as such."""
+def alone(main: Callable[Concatenate[Config, Arguments], None]) -> Callable[Concatenate[Config, Arguments], None]:
+    """Decorate what trains by a config, its first argument: it has the folders it writes to for itself, and a full disk is told as such."""
 
     @functools.wraps(main)
-    def run(cfg: Config) -> None:
+    def run(cfg: Config, *args: Arguments.args, **options: Arguments.kwargs) -> None:
         try:
             lock_folders(cfg)
-            main(cfg)
+            main(cfg, *args, **options)
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise

@@ -40,6 +40,7 @@ def predict(
     score_thr: float = 0.3,
     options: Mapping[str, Any] | None = None,
     on_error: OnError = raise_error,
+    amp: str | None = None,
 ) -> list[BaseDataElement]:
     """Predict images with a trained model; returns a data sample per image or video frame, in order.
 
@@ -58,6 +59,8 @@ def predict(
         score_thr: detections of a lower score are not drawn; the samples hold them.
         options: full keys of the config and their values, such as ``{'model.test_cfg.score_thr': 0.2}``.
         on_error: called for each file that cannot be read, which has no sample then. Default: it is raised.
+        amp: mixed precision: 'auto' for bf16 where the device multiplies it natively, else fp16 on a GPU and float32 on
+            a CPU; 'bf16' or 'fp16' insists on it. None: float32.
 
     Returns:
         Data samples on the CPU, in pixels of the whole image, with ``img_path`` and ``ori_shape`` (H, W). A detector
@@ -75,9 +78,10 @@ def predict(
     check_batch_size(batch_size)
     check_tiling(tile, overlap)
     sources = find_sources(images, on_error)
-    predictor = Predictor(config, checkpoint, device, options)
+    predictor = Predictor(config, checkpoint, device, options, amp)
     samples, meta = [], predictor.model.dataset_meta
-    with nullcontext() if out_dir is None else Writer(out_dir, meta, predictor.task, score_thr) as writer:
+    writing = nullcontext() if out_dir is None else Writer(out_dir, meta, predictor.task, score_thr)
+    with writing as writer, predictor.casts_kept():
         for picture, sample in predictor.run(sources, batch_size, tile, overlap, on_error):
             samples.append(sample)
             if writer is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from mlp_dense.datasets.heads import ImageFileError
 from mlp_dense.datasets.images import SMALLEST, loads_bgr, unfit_image
 from mlp_dense.engine.checks import innermost
 from mlp_dense.engine.classes import has_array_data
+from mlp_dense.engine.precision import casts_kept, choose_dtype, keep_results
 from mlp_dense.errors import UserError
 from mlp_dense.predict.inputs import OnError, Picture, Source, raise_error, read_pictures
 from mlp_dense.predict.loading import load_model, task_of
@@ -58,6 +60,7 @@ class Predictor:
         checkpoint: str | os.PathLike,
         device: str | None = None,
         options: Mapping[str, Any] | None = None,
+        amp: str | None = None,
     ):
         """Load a model; see :func:`mlp_dense.predict.predict` for the arguments.
 
@@ -65,6 +68,10 @@ class Predictor:
             UserError: an argument cannot be used, or the test pipeline does not begin with loading an image.
         """
         self.model = load_model(config, checkpoint, device, options)
+        self.device = next(self.model.parameters()).device.type
+        self.dtype = choose_dtype(amp, self.device)
+        if self.dtype is not None:
+            keep_results(self.model)
         cfg = self.model.cfg
         self.task = task_of(cfg)
         steps = next(innermost(cfg.test_dataloader.dataset)).pipeline
@@ -128,6 +135,10 @@ class Predictor:
                     meta = {'img_path': crop.picture.path, 'ori_shape': crop.picture.size}
                     yield crop.picture, type(sample)(metainfo=meta, **self._results(sample, collector))
                     collector = None
+
+    def casts_kept(self) -> AbstractContextManager[Any]:
+        """Return a context in which the weights are cast once for all pictures, for who runs to the end in it."""
+        return casts_kept(self.dtype, self.device)
 
     def _results(self, sample: Any, collector: Any) -> dict[str, Any]:
         """Return the fields of a picture's sample, from that of its last crop and from the collector of all."""
@@ -195,7 +206,8 @@ class Predictor:
     @torch.no_grad()
     def _forward(self, batch: Sequence[Crop]) -> Sequence[Any]:
         try:
-            return self.model.test_step(pseudo_collate([crop.data for crop in batch]))
+            with torch.autocast(self.device, self.dtype, enabled=self.dtype is not None):
+                return self.model.test_step(pseudo_collate([crop.data for crop in batch]))
         except (MemoryError, RuntimeError) as error:
             if not is_lack_of_memory(error):
                 raise

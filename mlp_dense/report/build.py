@@ -33,6 +33,7 @@ def write_report(
     options: Any = None,
     number: int = 6,
     score_thr: float = 0.3,
+    amp: str | None = None,
 ) -> None:
     """Test the checkpoint of a work dir, or take predictions that are there, and write the page to ``out``.
 
@@ -46,6 +47,7 @@ def write_report(
         options: changes of the config, as ``--cfg-options`` takes them.
         number: how many of the best and of the worst images are shown.
         score_thr: the score, 0 to 1, from which on a detector's boxes count and are drawn.
+        amp: mixed precision of the test, see :func:`~mlp_dense.engine.precision.choose_dtype`.
 
     Raises:
         UserError: config, checkpoint, data or predictions are missing or do not fit each other.
@@ -59,7 +61,7 @@ def write_report(
         if checkpoint is None:
             raise UserError(f'{work_dir} holds no checkpoint; name one with --checkpoint FILE')
         predictions = work_dir / 'report' / ('predictions' if _is_segmentor(cfg) else 'predictions.json')
-        speed = run_test(cfg, checkpoint, predictions)
+        speed = run_test(cfg, checkpoint, predictions, amp)
     elif not predictions.exists():
         raise UserError(f'--predictions {predictions} does not exist; make it with tools/test.py --out')
     results = judge(cfg, predictions, score_thr)
@@ -96,13 +98,13 @@ def _is_segmentor(cfg: Config) -> bool:
     return cfg.get('default_scope') not in ('mmdet', 'mmpretrain')
 
 
-def run_test(cfg: Config, checkpoint: Path, out: Path) -> facts.Facts:
+def run_test(cfg: Config, checkpoint: Path, out: Path, amp: str | None = None) -> facts.Facts:
     """Run the test set once, write the predictions to ``out``, and return speed and memory."""
     cfg = deepcopy(cfg)
     cfg.work_dir, cfg.launcher = str(out.parent), 'none'
     cfg.get('default_hooks', {}).pop('visualization', None)
     write_predictions(cfg, str(out))
-    test(cfg, str(checkpoint))
+    test(cfg, str(checkpoint), amp)
     seconds, waiting = (newest_metric(out.parent, name) for name in ('time', 'data_time'))
     return facts.of_test(seconds, waiting, cfg.test_dataloader.get('batch_size', 1))
 

@@ -69,9 +69,9 @@ def _has(runner: Runner, split: str) -> bool:
 def _device(runner: Runner) -> str:
     device = next(runner.model.parameters()).device
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else _plural(torch.get_num_threads(), 'thread')
-    amp = runner.cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper'
+    precision = getattr(runner, 'precision', '')
     processes = f', {runner.world_size} processes' if runner.world_size > 1 else ''
-    return f'{device.type}, {name}{processes}{", mixed precision" if amp else ""}'
+    return f'{device.type}, {name}{processes}{f", {precision}" if precision else ""}'
 
 
 def metric_table(
