@@ -42,7 +42,10 @@ if hasattr(os, 'register_at_fork'):
 
 
 def alone(main: Callable[Concatenate[Config, Arguments], None]) -> Callable[Concatenate[Config, Arguments], None]:
-    """Decorate what trains by a config, its first argument: it has the folders it writes to for itself, and a full disk is told as such."""
+    """Decorate what trains by a config, its first argument.
+
+    It has the folders that it writes to for itself, and a full disk is told as such.
+    """
 
     @functools.wraps(main)
     def run(cfg: Config, *args: Arguments.args, **options: Arguments.kwargs) -> None:
