@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from mlp_dense.errors import UserError
 
-NAMES = {torch.bfloat16: 'bf16', torch.float16: 'fp16', None: ''}
-"""A type of products, None for float32 -> its name for a person."""
+HALF: dict[torch.dtype | None, str] = {torch.bfloat16: 'bf16', torch.float16: 'fp16'}
+"""The types of mixed precision, and their names for a person."""
 MIXED = ('AmpOptimWrapper', 'Bf16OptimWrapper')
 """The types of optimizer wrappers that train in mixed precision."""
 
@@ -97,7 +97,7 @@ def set_training(cfg: Config, amp: str | None = None) -> str:
         for name in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(name, None)
         wrapper.update(type='OptimWrapper' if dtype is None else 'Bf16OptimWrapper')
-    return NAMES[dtype]
+    return HALF.get(dtype, '')
 
 
 def casts_kept(dtype: torch.dtype | None, device: str) -> AbstractContextManager[Any]:
@@ -108,11 +108,11 @@ def casts_kept(dtype: torch.dtype | None, device: str) -> AbstractContextManager
     return nullcontext() if dtype is None else torch.autocast(device, dtype, enabled=False)
 
 
-def keep_results(model: nn.Module) -> None:
-    """Let the heads of a model return float32 in mixed precision, and extractors of regions work in it.
+def keep_exact(model: nn.Module) -> None:
+    """Let the parts of a model that bfloat16 spoils work in float32, in mixed precision.
 
-    Losses, assignment, coordinates of boxes and NMS need more digits than bfloat16 has: above 256 pixels it tells only
-    every second one. mmcv's operators do not take it either on a CPU.
+    Heads return float32, and extractors of regions work in it: losses, assignment, coordinates of boxes and NMS need
+    more digits, as bfloat16 tells only every second pixel above 256, and mmcv's operators do not take it on a CPU.
 
     Args:
         model: one of mmdet, mmseg or mmpretrain, by whose names of parts heads and extractors are found.
@@ -123,6 +123,8 @@ def keep_results(model: nn.Module) -> None:
             module.register_forward_pre_hook(_exact_inputs, with_kwargs=True)
         elif part.endswith(('head', 'conv_seg')):  # mmseg calls the method of its heads, past any hook
             module.register_forward_hook(_exact_outputs)
+        if isinstance(module, nn.Conv2d) and module.stride[1] > 1:
+            module.register_forward_hook(_exact_column)
 
 
 def _exact_inputs(module: nn.Module, args: Any, options: Any) -> Any:
@@ -134,7 +136,19 @@ def _exact_outputs(module: nn.Module, args: Any, outputs: Any) -> Any:
 
 
 def _exact(data: Any) -> Any:
-    return apply_to(data, lambda value: isinstance(value, Tensor) and NAMES.get(value.dtype), Tensor.float)
+    return apply_to(data, lambda value: isinstance(value, Tensor) and value.dtype in HALF, Tensor.float)
+
+
+def _exact_column(module: nn.Conv2d, args: Any, outputs: Tensor) -> Tensor | None:
+    """Replace a map of one column by float32.
+
+    On CPUs PyTorch's strided convolutions in bfloat16 read memory there that nobody wrote, as in
+    pytorch/pytorch#163347.
+    """
+    if outputs.device.type != 'cpu' or outputs.dtype != torch.bfloat16 or outputs.shape[-1] != 1:
+        return None
+    with torch.autocast('cpu', enabled=False):
+        return module.forward(args[0].float())
 
 
 def _has_bf16(device: str) -> tuple[bool, str]:

@@ -32,7 +32,7 @@ from mlp_dense.engine.endings import one_line_endings
 from mlp_dense.engine.fsdp import Sharding, is_sharded, take_whole
 from mlp_dense.engine.latest import checkpoint_folder, choose_start
 from mlp_dense.engine.machine import check_launcher, fit_to_cpu, fit_to_packages
-from mlp_dense.engine.precision import NAMES, casts_kept, choose_dtype, keep_results, set_training
+from mlp_dense.engine.precision import HALF, casts_kept, choose_dtype, keep_exact, set_training
 from mlp_dense.engine.randomness import keep_seed, register_hooks
 from mlp_dense.engine.resume import (
     check_state,
@@ -122,7 +122,7 @@ def test(cfg: Config, checkpoint: str, amp: str | None = None) -> dict[str, floa
     if dtype is not None:
         cfg.test_cfg = {**(cfg.get('test_cfg') or {}), 'fp16': True}  # the loop's autocast, to the type set around it
     runner = build_runner(cfg)
-    runner.precision = NAMES[dtype]
+    runner.precision = HALF.get(dtype, '')
     with casts_kept(dtype, get_device()):
         return runner.test()
 
@@ -255,7 +255,7 @@ def build_runner(cfg: Config) -> CheckedRunner:
         fit_to_cpu(cfg)
     hooks.replace_visualization(cfg)
     runner = (ShardedRunner if is_sharded(cfg) else CheckedRunner).from_cfg(cfg)
-    keep_results(unwrapped(runner.model))
+    keep_exact(unwrapped(runner.model))
     register_hooks(runner)
     nonfinite.add_hooks(runner)
     runner.register_hook(WatchHook(cfg.filename), priority='VERY_LOW')

@@ -18,7 +18,7 @@ from mlp_dense.datasets.heads import ImageFileError
 from mlp_dense.datasets.images import SMALLEST, loads_bgr, unfit_image
 from mlp_dense.engine.checks import innermost
 from mlp_dense.engine.classes import has_array_data
-from mlp_dense.engine.precision import casts_kept, choose_dtype, keep_results
+from mlp_dense.engine.precision import casts_kept, choose_dtype, keep_exact
 from mlp_dense.errors import UserError
 from mlp_dense.predict.inputs import OnError, Picture, Source, raise_error, read_pictures
 from mlp_dense.predict.loading import load_model, task_of
@@ -71,7 +71,7 @@ class Predictor:
         self.device = next(self.model.parameters()).device.type
         self.dtype = choose_dtype(amp, self.device)
         if self.dtype is not None:
-            keep_results(self.model)
+            keep_exact(self.model)
         cfg = self.model.cfg
         self.task = task_of(cfg)
         steps = next(innermost(cfg.test_dataloader.dataset)).pipeline
