@@ -1,5 +1,6 @@
 """Shared settings: explicit seeds, and one thread, since the tensors here are too small to share out."""
 
+import faulthandler
 import sys
 from pathlib import Path
 
@@ -14,6 +15,13 @@ torch.set_num_threads(1)
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that makes long forms of tests/faults/: docs/faults.md has what came of them."""
     parser.addoption('--times', type=int, default=0, help='how often tests/faults/ tries a fault; 0: seldom')
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let tests that try a fault many times take as long as they need."""
+    if item.config.getoption('--times'):
+        item.ihook.pytest_timeout_cancel_timer(item=item)
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(autouse=True)

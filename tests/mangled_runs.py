@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import sys
 import traceback
@@ -13,7 +12,7 @@ from pathlib import Path
 import torch
 from _arguments import parse_option
 from mangling import make_bad
-from runs import PRELOAD, given, run_here, run_tool, small_config
+from runs import TIMEOUT, given, run_here, run_tool, server, small_config, wait_for
 
 from mlp_dense.engine.config import load_config
 
@@ -79,13 +78,11 @@ def try_files(use: str, data: Path, config: Path, good: Path, folder: Path, numb
     Returns:
         For each its fault, what came of it, ``'used'``, ``'refused'`` or ``'traceback'``, and what was written.
     """
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(PRELOAD)
     results = folder / f'{use}.json'
     command = [part.format(config=config, data=data, folder=folder, file='{file}') for part in TOOLS[use]]
-    process = context.Process(target=_try_all, args=(command, good, folder, list(numbers), results))
+    process = server().Process(target=_try_all, args=(command, good, folder, list(numbers), results))
     process.start()
-    process.join()
+    wait_for(process, TIMEOUT * max(1, len(numbers) // 10))
     return json.loads(results.read_text())
 
 

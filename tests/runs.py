@@ -21,23 +21,19 @@ import termios
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import torch
 
 from mlp_dense.engine.config import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
-PRELOAD = [
-    f'{lib}.{part}'
-    for lib in ('mmdet', 'mmseg', 'mmpretrain')
-    for part in ('models', 'datasets', 'evaluation', 'visualization')
-]
-PRELOAD += ['mlp_dense.engine.runner', 'mlp_dense.engine.testing', 'mlp_dense.datasets.shapes', 'mlp_dense.predict']
-PRELOAD += ['mlp_dense.report.build', 'mlp_dense.report.browsing']
-PRELOAD += ['matplotlib.pyplot', 'torch.utils.tensorboard']
-TIMEOUT = 300  # seconds; a run that hangs must not hang the suite
+TIMEOUT = 300  # seconds; a run that hangs must not hang the suite, nor take its test to pytest's own timeout
 
 COMMON = {'train_dataloader.batch_size': 4, 'default_hooks.checkpoint.max_keep_ckpts': 9}
 SECONDS = {
@@ -123,26 +119,35 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
 
 def run_tool(tool: str, *args: object, **env: str) -> Finished:
     """``python tools/<tool>.py ARGS`` in the root of the repository, with more environment variables."""
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(PRELOAD)
     with TemporaryDirectory() as folder:
         log = Path(folder, 'output')
-        process = context.Process(target=run_here, args=(log, tool, [str(arg) for arg in args], env))
+        process = server().Process(target=run_here, args=(log, tool, [str(arg) for arg in args], env))
         process.start()
-        process.join(TIMEOUT)
-        if process.is_alive():
-            process.kill()
-            process.join()
+        wait_for(process)
         return Finished(process.exitcode, log.read_text())
+
+
+def server() -> ForkServerContext:
+    """What starts processes as forks of one that has imported the libraries and computed nothing."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['preloaded'])
+    with patch.dict(os.environ, PYTHONPATH=str(ROOT / 'tests')):
+        ensure_running()
+    return context
+
+
+def wait_for(process: BaseProcess, seconds: float = TIMEOUT) -> None:
+    """Wait until a process has ended, and kill one that takes longer."""
+    process.join(seconds)
+    process.kill()
+    process.join(TIMEOUT)
 
 
 def run_tool_on_terminal(tool: str, *args: object, columns: int = 100) -> Finished:
     """``python tools/<tool>.py ARGS`` on a terminal of this width; the output has its control sequences."""
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(PRELOAD)
     near, far = os.openpty()
     fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack('HHHH', 50, columns, 0, 0))
-    process = context.Process(target=run_here, args=(Path(os.ttyname(far)), tool, [str(arg) for arg in args]))
+    process = server().Process(target=run_here, args=(Path(os.ttyname(far)), tool, [str(arg) for arg in args]))
     process.start()
     output, ends = bytearray(), time.monotonic() + TIMEOUT
     while time.monotonic() < ends:
@@ -150,8 +155,7 @@ def run_tool_on_terminal(tool: str, *args: object, columns: int = 100) -> Finish
             output += os.read(near, 65536)
         elif not process.is_alive():
             break
-    process.kill()
-    process.join()
+    wait_for(process, 0)
     os.close(near), os.close(far)
     return Finished(process.exitcode, output.decode().replace('\r\n', '\n'))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import psutil
-from runs import PRELOAD, ROOT, TIMEOUT, Finished, environment, run_here
+from runs import ROOT, TIMEOUT, Finished, environment, run_here, server
 
 
 class Started:
@@ -74,11 +73,9 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 def start_tool(tool: str, *args: object, **env: str) -> Started:
     """Start ``python tools/<tool>.py ARGS`` as :func:`run_tool` does, for the ``with`` statement, and do not wait."""
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(PRELOAD)
     log = Path(mkdtemp(), 'output')
     log.touch()
-    process = context.Process(target=run_here, args=(log, tool, [str(arg) for arg in args], env, True))
+    process = server().Process(target=run_here, args=(log, tool, [str(arg) for arg in args], env, True))
     process.start()
     return Started(log, process.pid, lambda: process.exitcode)
 

@@ -9,6 +9,7 @@ import signal
 import time
 
 import pytest
+from runs import wait_for
 from torch.utils.data import DataLoader
 
 from mlp_dense.datasets.checks import Finding
@@ -84,7 +85,7 @@ def test_a_child_of_a_tool_is_ended_by_its_pool(capfd):
         child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(999,))
         child.start()
         child.terminate()
-        child.join()
+        wait_for(child, 60)
         return child.exitcode
 
     assert user_errors(run)() == -signal.SIGTERM

@@ -14,7 +14,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from rich.console import Console
-from runs import given, run_tool, run_tool_on_terminal, small_config
+from runs import given, run_tool, run_tool_on_terminal, small_config, wait_for
 
 from mlp_dense.datasets.shapes import make_shapes
 from mlp_dense.engine.console import RunConsole
@@ -175,7 +175,7 @@ def test_a_forked_process_writes_as_ever(monkeypatch):
         assert sys.stdout is not stream
         process = multiprocessing.get_context('fork').Process(target=lambda: sys.exit(3 * (sys.stdout is stream)))
         process.start()
-        process.join()
+        wait_for(process)
     assert process.exitcode == 3
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-from runs import PRELOAD, TIMEOUT
+from runs import server, wait_for
 from training_pair import train
 
 from families import FAMILIES
@@ -18,19 +17,16 @@ from families import FAMILIES
 @pytest.fixture(scope='module')
 def trained():
     """For each of two processes and each family: (losses, digest) without and with recomputed activations."""
-    context = get_context('forkserver')
-    context.set_forkserver_preload(PRELOAD)
     with socket.socket() as probe, TemporaryDirectory() as folder:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
         probe.close()
         files = [Path(folder, str(rank)) for rank in range(2)]
-        processes = [context.Process(target=train, args=(file, rank, port)) for rank, file in enumerate(files)]
+        processes = [server().Process(target=train, args=(file, rank, port)) for rank, file in enumerate(files)]
         for process in processes:
             process.start()
         for process in processes:
-            process.join(TIMEOUT)
-            process.kill()
+            wait_for(process)
         return [torch.load(file) for file in files]
 
 

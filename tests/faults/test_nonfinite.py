@@ -10,11 +10,10 @@ import random
 import re
 import socket
 import sys
-from multiprocessing import get_context
 
 import pytest
 import torch
-from runs import PRELOAD, ROOT, TIMEOUT, given, run_script, run_tool
+from runs import ROOT, given, run_script, run_tool, server, wait_for
 from toy import toy_process, toy_runner
 
 from mlp_dense.checkpoints.finite import spoilt_tensors
@@ -96,14 +95,12 @@ def test_a_classifier_goes_on_as_the_line_says_and_spoilt_files_are_refused(shap
 
 def toy_pair(folder, hooks, settings):
     """Train the toy in two processes; what each stopped with, if it did."""
-    context, port = get_context('forkserver'), free_port()
-    context.set_forkserver_preload([*PRELOAD, 'toy'])
-    pair = [context.Process(target=toy_process, args=(rank, port, folder, hooks, settings)) for rank in range(2)]
+    port = free_port()
+    pair = [server().Process(target=toy_process, args=(rank, port, folder, hooks, settings)) for rank in range(2)]
     for process in pair:
         process.start()
     for process in pair:
-        process.join(TIMEOUT)
-        process.kill()
+        wait_for(process)
     assert [process.exitcode for process in pair] == [0, 0]
     first, second = (torch.load(folder / f'model{rank}.pt') for rank in range(2))
     texts = [path.read_text() if path.exists() else None for path in (folder / f'error{rank}.txt' for rank in range(2))]

@@ -7,17 +7,14 @@ import shutil
 import signal
 import socket
 import sys
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing import Pipe
 from pathlib import Path
 
 import psutil
 import pytest
-from runs import ROOT
+from reading import serve
+from runs import ROOT, TIMEOUT, server, wait_for
 from starting import Started, start_script, wait_until
-from torch.utils.data import DataLoader
-
-from mlp_dense.processes import WorkerStart
 
 # In the place of tools/train.py, since it imports nothing slow. It notes the signals, and ends where the test lets it.
 TRAIN = """
@@ -164,32 +161,16 @@ def test_a_killed_process_is_told_in_one_line(scripts):
     assert done.error == 'error: process 1 was ended by SIGKILL; the machine may be out of memory'
 
 
-def serve(ends: Connection, workers: int) -> None:
-    """Read data with workers: send their numbers, then for each message a batch, and end."""
-    loader = DataLoader(range(1000), num_workers=workers, worker_init_fn=WorkerStart(None))
-    batches = iter(loader)
-    next(batches), next(batches)  # of both, which have started then
-    ends.send([process.pid for process in batches._workers])
-    while ends.recv() == 'batch':
-        ends.send(next(batches))
-    if ends.recv() == 'terminate':
-        for process in batches._workers:
-            process.terminate()
-            process.join()
-    ends.send('done')
-
-
 @pytest.fixture
 def reading():
     """A process with two data workers: (the process, its workers, the connection to it)."""
-    context = get_context('fork')
-    near, far = context.Pipe()
-    process = context.Process(target=serve, args=(far, 2))
+    near, far = Pipe()
+    process = server().Process(target=serve, args=(far, 2))
     process.start()
+    assert near.poll(TIMEOUT), 'no batch at all'
     workers = [psutil.Process(number) for number in near.recv()]
     yield process, workers, near
-    process.kill()
-    process.join()
+    wait_for(process, 0)
 
 
 def test_signals_for_all_processes_leave_the_data_workers_to_their_owner(reading):
@@ -204,13 +185,12 @@ def test_signals_for_all_processes_leave_the_data_workers_to_their_owner(reading
     ends.send('')
     ends.send('terminate')  # what multiprocessing does with those that are left at the end
     assert ends.poll(60), 'the owner cannot end its workers'
-    process.join()
+    wait_for(process)
     assert process.exitcode == 0
     assert are_gone(workers)
 
 
 def test_a_killed_process_leaves_no_data_worker_behind(reading):
     process, workers, _ = reading
-    process.kill()
-    process.join()
+    wait_for(process, 0)
     assert are_gone(workers)

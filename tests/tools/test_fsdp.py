@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import socket
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, EMAHook
-from runs import PRELOAD, ROOT, TIMEOUT, Finished, given, run_tool, weights
+from runs import ROOT, Finished, given, run_tool, server, wait_for, weights
 from sharded import differences, joined
 from starting import start_tool
 from torch import nn
@@ -134,15 +133,13 @@ def test_an_average_of_the_weights_is_refused():
 
 def by_two(function, *args: object) -> list[object]:
     """What a function returns in two processes that are joined by gloo; it takes the rank first."""
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(PRELOAD)
+    context, port = server(), free_port()
     results = context.SimpleQueue()
-    port = free_port()
     processes = [context.Process(target=joined, args=(results, rank, port, function, *args)) for rank in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(TIMEOUT)
+        wait_for(process)
         assert process.exitcode == 0
     return [results.get() for _ in processes]
 
