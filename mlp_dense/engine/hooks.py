@@ -93,7 +93,8 @@ class PicturesHook(Hook):
 
     Args:
         draw: whether it draws at all.
-        interval: draws the first image of every so many batches of a validation; of a test every image.
+        interval: draws the first image of every so many batches of a validation or a test. The libraries' hooks draw
+            every image of a test, which takes several times as long as the test itself; ``--show-dir`` is for that.
         score_thr: of a detector, the score from which on boxes are drawn.
         by_image: draws every so many images of validations and tests instead, as mmpretrain's hook does.
     """
@@ -108,25 +109,31 @@ class PicturesHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        step = runner.iter + batch_idx
-        if self.by_image:
-            self._add_due(runner, runner.val_dataloader, 'val', outputs, runner.iter)
-        elif self.draw and outputs and step % self.interval == 0:
-            self._add(runner, runner.val_dataloader, 'val', outputs[0], step)
+        step = runner.iter if self.by_image else None
+        self._add_due(runner, runner.val_dataloader, 'val', outputs, runner.iter + batch_idx, step)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        self._add_due(runner, runner.test_dataloader, 'test', outputs)
+        self._add_due(runner, runner.test_dataloader, 'test', outputs, batch_idx)
 
     def _add_due(
-        self, runner: Runner, loader: Any, split: str, samples: Sequence[Any] | None, step: int | None = None
+        self,
+        runner: Runner,
+        loader: Any,
+        split: str,
+        samples: Sequence[Any] | None,
+        batch: int,
+        step: int | None = None,
     ) -> None:
-        """Add the pictures of a batch that are due; each is a step of its own unless one is given."""
-        for sample in (samples or ()) if self.draw else ():
-            self.count += 1
-            if not self.by_image or (self.count - 1) % self.interval == 0:
-                self._add(runner, loader, split, sample, self.count if step is None else step)
+        """Add the pictures that are due in the batch of this number; default step: the number by which it is due."""
+        if not (self.draw and samples):
+            return
+        numbers = range(self.count, self.count + len(samples)) if self.by_image else [batch]
+        self.count += len(samples)
+        for number, sample in zip(numbers, samples, strict=False):
+            if number % self.interval == 0:
+                self._add(runner, loader, split, sample, number if step is None else step)
 
     def _add(self, runner: Runner, loader: Any, split: str, sample: Any, step: int) -> None:
         if is_main_process():

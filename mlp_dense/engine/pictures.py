@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from copy import copy
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
-from PIL import Image
 from torch import Tensor
 
 from mlp_dense.datasets.images import Size, loading_step, open_picture, reduced_size, to_rgb
@@ -171,22 +171,28 @@ def draw_sample(visualizer: Any, image: np.ndarray, sample: BaseDataElement, **o
     needs_legend = bool(maps) and options.get('with_labels', True) and not ''.join(font.names).isascii()
     if needs_legend:
         options['with_labels'] = False
-    visualizer.dataset_meta = {**meta, 'classes': font.names}
-    if hasattr(visualizer, '_get_center_loc'):  # mmseg's sorts lists of all pixels: half of the time of a picture
-        visualizer._get_center_loc = place_of_name
-    try:
-        with matplotlib_font(font), TemporaryDirectory() as folder:
-            path = Path(folder, 'picture.bmp')  # the visualizers return no picture of several panels
-            visualizer.add_datasample('', image, sample, out_file=str(path), **options)
-            with Image.open(path) as file:
-                picture = np.asarray(file.convert('RGB'))
-    finally:
-        visualizer.dataset_meta = meta
+    drawer, pictures = copy(visualizer), []
+    drawer.dataset_meta = {**meta, 'classes': font.names}
+    drawer.add_image = lambda name, picture, step=0: pictures.append(picture)  # in the place of the run's folder
+    if hasattr(drawer, '_get_center_loc'):  # mmseg's sorts lists of all pixels: half of the time of a picture
+        drawer._get_center_loc = place_of_name
+    drawer.ax_save.cla = partial(clear_axes, drawer.ax_save)  # which makes hidden ticks anew: most of what is left
+    with matplotlib_font(font):
+        drawer.add_datasample('', image, sample, **options)
+    picture: np.ndarray = pictures[0]
     if not needs_legend:
         return picture
     present = np.unique(np.concatenate([np.unique(labels.cpu()) for labels in maps])).astype(int)  # some are floats
     entries = [(font.names[k], meta['palette'][k]) for k in present.tolist() if 0 <= k < len(font.names)]
     return np.concatenate((picture, draw_legend(entries, picture.shape[0], font.path)), 1)
+
+
+def clear_axes(axes: Any) -> None:
+    """Take all that is drawn off axes of matplotlib whose ticks and titles are hidden, which stay."""
+    for artist in (*axes.images, *axes.collections, *axes.lines, *axes.patches, *axes.texts):
+        artist.remove()
+    axes.relim()
+    axes.set_autoscale_on(True)
 
 
 def place_of_name(mask: np.ndarray) -> np.ndarray:

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
@@ -143,8 +145,11 @@ def test_the_hook_in_place_of_the_librarys(tested):
         hook.after_val_iter(runner, index, outputs=samples)
     assert [(name, step) for name, _, step in added] == [('val_1.png', 6)]
     assert added[0][1].shape[0] == 22
-    PicturesHook().after_test_iter(runner, 0, outputs=samples)
-    assert len(added) == 1
+    added.clear()
+    for index in range(4):
+        hook.after_test_iter(runner, index, outputs=samples)
+        PicturesHook().after_test_iter(runner, index, outputs=samples)
+    assert [(name, step) for name, _, step in added] == [('test_1.png', 0), ('test_1.png', 3)]
 
 
 class Arrays:
@@ -219,6 +224,30 @@ def test_the_hook_in_place_of_mmpretrains_counts_images(tmp_path):
         for batch in range(2):
             hook.after_val_iter(runner, batch, outputs=classified(Arrays()))
     assert added == [('val_0', 70), ('val_1', 70)] * 2  # the first and the fourth of each validation
+
+
+def detected(labels):
+    boxes, masks = torch.tensor([[2.0, 3, 30, 20], [8, 1, 38, 28]]), torch.zeros(2, 30, 40, dtype=torch.bool)
+    masks[0, 5:15, 4:20] = masks[1, 2:25, 10:33] = True
+    instances = InstanceData(bboxes=boxes, labels=torch.tensor(labels), masks=masks, scores=torch.ones(2))
+    return DetDataSample(gt_instances=instances, pred_instances=instances[1:])
+
+
+def test_pictures_are_those_of_the_librarys_visualizer_whatever_was_drawn_before(tmp_path):
+    image = np.random.default_rng(0).integers(256, size=(30, 40, 3), dtype=np.uint8)
+    meta = {**META, 'classes': ('a', 'b', 'c')}
+    maps = [label_sample('a.png', np.full((30, 40), label)) for label in (1, 2)]
+    for kind, samples in ((SegLocalVisualizer, maps), (DetLocalVisualizer, [detected([0, 1]), detected([2, 2])])):
+        visualizer = kind()
+        visualizer.dataset_meta = meta
+        for sample in samples:
+            untouched = kind()
+            untouched.dataset_meta = meta
+            np.random.seed(0)  # mmdet's masks have colours at random
+            untouched.add_datasample('', image, sample, out_file=str(tmp_path / 'expected.png'))
+            np.random.seed(0)
+            picture = draw_sample(visualizer, image, sample)
+            assert np.array_equal(picture, Image.open(tmp_path / 'expected.png').convert('RGB'))
 
 
 def test_a_name_stands_where_mmseg_puts_it():
