@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.device import get_device
 from mmengine.structures import BaseDataElement, PixelData
 
 from mlp_dense.datasets.heads import ImageFileError
@@ -67,9 +68,9 @@ class Predictor:
         Raises:
             UserError: an argument cannot be used, or the test pipeline does not begin with loading an image.
         """
+        self.dtype = choose_dtype(amp, device or get_device())
         self.model = load_model(config, checkpoint, device, options)
         self.device = next(self.model.parameters()).device.type
-        self.dtype = choose_dtype(amp, self.device)
         if self.dtype is not None:
             keep_exact(self.model)
         cfg = self.model.cfg

@@ -15,6 +15,7 @@ from runs import ROOT, run_script, small_config
 
 from mlp_dense import predict
 from mlp_dense.datasets.heads import ImageFileError
+from mlp_dense.engine import precision
 from mlp_dense.errors import UserError
 from mlp_dense.predict import Predictor, Writer, find_sources
 
@@ -181,3 +182,38 @@ def test_names_and_colours_of_a_checkpoint_that_do_not_serve(tmp_path):
     content['meta']['dataset_meta']['palette'] = [(0, 0, 1)]
     torch.save(content, tmp_path / 'x.pth')
     assert Predictor(config, tmp_path / 'x.pth').model.dataset_meta['palette'] == 'random'
+
+
+@pytest.mark.parametrize('name', ['semfpn_cyclemlp', 'mask_rcnn_cyclemlp', 'classify_cyclemlp'])
+def test_bf16_predicts_nearly_what_float32_does(name, checkpoint, monkeypatch):
+    monkeypatch.setattr(precision, '_has_bf16', lambda device: (True, ''))
+    method, images = name.partition('_cyclemlp')[0], [noise((128, 96), seed) for seed in range(2)]
+    options = {'model.test_cfg.rcnn.score_thr': 0.0} if method == 'mask_rcnn' else {}
+    found = {}
+    for amp in (None, 'bf16'):
+        predictor, types = Predictor(small_config(method), checkpoint(name), 'cpu', options, amp), set()
+        layer = next(module for module in predictor.model.backbone.modules() if isinstance(module, torch.nn.Conv2d))
+        layer.register_forward_hook(lambda module, args, output, types=types: types.add(output.dtype))
+        found[amp] = [sample for _, sample in predictor.run(find_sources(images))]
+        assert types == {torch.bfloat16 if amp else torch.float32}
+    for exact, low in zip(*found.values(), strict=True):
+        if method == 'semfpn':
+            assert (exact.pred_sem_seg.data == low.pred_sem_seg.data).float().mean() > 0.9
+        elif method == 'classify':
+            assert low.pred_score.dtype == torch.float32
+            assert torch.allclose(low.pred_score, exact.pred_score, rtol=0.05)
+        else:
+            assert low.pred_instances.bboxes.dtype == low.pred_instances.scores.dtype == torch.float32
+            assert len(low.pred_instances) == len(exact.pred_instances) == 100
+            assert torch.allclose(low.pred_instances.scores, exact.pred_instances.scores, rtol=0.05)
+
+
+def test_the_argument_for_mixed_precision(checkpoint, monkeypatch):
+    monkeypatch.setattr(precision, '_has_bf16', lambda device: (False, 'this CPU has no bf16'))
+    image, model = noise((64, 64)), (small_config('semfpn'), checkpoint('semfpn_cyclemlp'))
+    with pytest.raises(UserError, match='amp=True is no precision'):
+        predict(*model, image, amp=True)
+    with pytest.raises(UserError, match='--amp fp16 needs a GPU'):
+        predict(*model, image, device='cpu', amp='fp16')
+    exact, same = (predict(*model, image, device='cpu', amp=amp)[0] for amp in (None, 'auto'))
+    assert torch.equal(exact.pred_sem_seg.data, same.pred_sem_seg.data)

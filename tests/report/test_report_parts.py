@@ -14,6 +14,7 @@ from runs import small_config
 
 from mlp_dense.engine.config import load_config
 from mlp_dense.errors import UserError
+from mlp_dense.report import build
 from mlp_dense.report.build import judge
 from mlp_dense.report.page import render
 from mlp_dense.report.results import ClassRow, Results, confused, extremes
@@ -248,3 +249,20 @@ def test_names_are_escaped_and_a_large_matrix_is_a_picture(number, is_table):
     assert len(re.findall(r'title="(<b>\d+</b>)"><span>\1</span>', html.unescape(page))) == (6 if is_table else 0)
     assert page.count('<img') == (0 if is_table else 1)
     assert 'no records of a training' in page
+
+
+def test_the_test_of_a_report_is_in_the_precision_asked_for(tmp_path, monkeypatch):
+    prepare(tmp_path, FOUND).dump(tmp_path / 'config.py')
+    seen = []
+
+    def end(cfg, checkpoint, amp):
+        seen.append(amp)
+        raise UserError('the test')
+
+    monkeypatch.setattr(build, 'test', end)
+    for options in ({}, {'amp': 'bf16'}):
+        with pytest.raises(UserError, match='^the test$'):
+            build.write_report(
+                tmp_path, tmp_path / 'a.html', config=tmp_path / 'config.py', checkpoint=tmp_path / 'a.pth', **options
+            )
+    assert seen == [None, 'bf16']

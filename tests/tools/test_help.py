@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 
 import pytest
@@ -62,3 +63,21 @@ def test_a_wrong_size_or_option_is_told_in_one_line():
         assert (code, len(output)) == (2, 1), output
         assert output[0].startswith('error: ') and told in output[0]
         assert output[0].endswith(f'; see {args[0]}.py --help')
+
+
+@pytest.mark.parametrize('typed', ['--amp c.py', 'c.py --amp', '--amp bf16 c.py', 'c.py --amp fp16', '--amp=bf16 c.py'])
+@pytest.mark.parametrize('tool', ['train', 'test', 'predict', 'report'])
+def test_mixed_precision_takes_no_config_for_its_value(tool, typed):
+    more = {'test': ['c.pth'], 'predict': ['c.pth', 'a.png']}.get(tool, [])
+    args = runpy.run_path(str(ROOT / f'tools/{tool}.py'))['parse_args']([*typed.split(), *more])
+    assert str(getattr(args, 'work_dir' if tool == 'report' else 'config')) == 'c.py'
+    assert args.amp == next((name for name in ('bf16', 'fp16') if name in typed), 'auto')
+
+
+def test_mixed_precision_before_other_options(capsys):
+    parse = runpy.run_path(str(ROOT / 'tools/train.py'))['parse_args']
+    args = parse(['c.py', '--amp', '--seed', '3'])
+    assert (args.amp, args.seed, parse(['c.py']).amp) == ('auto', 3, None)
+    with pytest.raises(SystemExit):
+        parse(['c.py', '--amp=fp8'])
+    assert capsys.readouterr().err.startswith("error: argument --amp: invalid choice: 'fp8'")

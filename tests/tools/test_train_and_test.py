@@ -18,6 +18,7 @@ from mlp_dense.datasets.shapes import CLASSES, make_shapes
 pytestmark = pytest.mark.slow
 
 VAL = 5  # images
+AMP_IS_TOLD = re.compile(r'^device .*, bf16$|No mixed precision: this CPU', re.MULTILINE)  # as this CPU is
 LAST = {'semfpn': 'iter_4.pth', 'retinanet': 'epoch_8.pth'}
 
 
@@ -58,6 +59,15 @@ def test_the_saved_checkpoint_gives_the_metrics_of_the_last_validation(method, r
     assert any(float(value) > 0 for value in testing.metrics('test').values())
 
 
+def test_a_test_in_mixed_precision_gives_nearly_the_same_metrics(segmentor, shapes, tmp_path):
+    args = ('--amp', small_config('semfpn'), segmentor[0] / 'iter_4.pth', '--work-dir', tmp_path)
+    done = run_tool('test', *args, *given('semfpn', shapes))
+    assert AMP_IS_TOLD.search(done.output)
+    exact, low = (float(run.metrics(split)['mIoU']) for run, split in ((segmentor[1], 'val'), (done, 'test')))
+    assert exact > 0
+    assert low == pytest.approx(exact, rel=0.1)
+
+
 def test_resuming_gives_what_an_uninterrupted_run_gives(segmentor, shapes, tmp_path):
     before = segmentor[0] / 'iter_2.pth'
     flags = ('--work-dir', tmp_path, '--seed', 0, '--resume', before)
@@ -83,9 +93,9 @@ def test_resume_without_a_value_takes_the_latest_checkpoint_and_loses_none(segme
 def test_flags_of_training(shapes, tmp_path):
     flags = ('--amp', '--auto-scale-lr', '--no-validate', '--deterministic', '--seed', 3)
     args = given('semfpn', shapes, **{'train_cfg.max_iters': 1})
-    done = run_tool('train', small_config('semfpn'), '--work-dir', tmp_path, *flags, *args)
+    done = run_tool('train', *flags, small_config('semfpn'), '--work-dir', tmp_path, *args)
     assert done.code == 0, done.tail
-    assert 'mixed precision is off' in done.output  # no GPU in this test
+    assert AMP_IS_TOLD.search(done.output)
     assert 'Scaling the original LR by 0.5' in done.output  # batch 4 for a rate meant for 8
     assert '(val)' not in done.log
     assert re.search(r'seed: 3\b', done.log)
