@@ -2,7 +2,7 @@
 
 Its hidden layer is the largest map of every backbone here. The fast path works through the cells in pieces, so that the
 hidden layer never stands in memory as a whole, and keeps ``x`` alone for the backward pass, which makes the rest again
-piece by piece.
+piece by piece. In bfloat16 it is that of :mod:`mlp_dense.ops.norm_mlp_bf16`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mlp_dense.ops.autocast import autocast_is_on
+from mlp_dense.ops.autocast import product_dtype
 from mlp_dense.ops.backend import choose, compiling
+from mlp_dense.ops.norm_mlp_bf16 import has_fused_linear, norm_mlp_bf16
 
 PIECE = 2**21  # hidden values made at a time: 8 MB in fp32
+_SAME = [(dtype, dtype) for dtype in (torch.float32, torch.float64, torch.bfloat16)]
+DTYPES = (*_SAME, (torch.float32, torch.bfloat16))  # of the input, and of the products with it
 
 
 class NormMlpWeights(NamedTuple):
@@ -45,6 +48,8 @@ def norm_mlp_native(
     x: Tensor, weights: NormMlpWeights, eps: float = 1e-5, approximate: str = 'none', residual: bool = True
 ) -> Tensor:
     """Compute it piece by piece, in plain PyTorch. Arguments and result as in :func:`norm_mlp`."""
+    if product_dtype(x) == torch.bfloat16:
+        return norm_mlp_bf16(x, weights, eps, approximate, residual)
     result: Tensor = _NormMlp.apply(x, *weights, eps, approximate, residual)
     return result
 
@@ -55,8 +60,10 @@ def why_not_native(x: Tensor) -> str:
         return 'a compiler sees the plain operations, and fuses them itself'
     if x.device.type != 'cpu':
         return f'pieces fit into the cache of a CPU, not of {x.device.type}'
-    if autocast_is_on(x) or x.dtype not in (torch.float32, torch.float64):
-        return 'pieces are added up in the dtype of the input, which must be float32 or float64, without autocast'
+    if (x.dtype, product_dtype(x)) not in DTYPES:
+        return 'the input and its products must be float32, float64 or bfloat16'
+    if product_dtype(x) == torch.bfloat16 and not has_fused_linear():
+        return 'this CPU has no instructions for bfloat16, or PyTorch no oneDNN'
     return '' if x.numel() else 'the input is empty'
 
 
@@ -76,10 +83,11 @@ def norm_mlp(
         eps: small number that the norm adds to the variance.
         approximate: ``'none'`` for the exact GELU, ``'tanh'`` for the approximation.
         residual: whether to add ``x``.
-        backend: ``'auto'``, ``'native'`` (CPU, float32 or float64) or ``'reference'``.
+        backend: ``'auto'``, ``'native'`` (CPU; float32, float64, or bfloat16 where it has instructions for it) or
+            ``'reference'``.
 
     Returns:
-        ``(..., C)``.
+        ``(..., C)``; the branch has the dtype of the products, and its sum with ``x`` that of both.
 
     Raises:
         ValueError: there is no such backend.
@@ -118,16 +126,15 @@ class _NormMlp(torch.autograd.Function):
         into = [torch.zeros_like(weight) if weight is not None else None for weight in weights]
         rows = _rows(weights, len(cells))
         for piece, out, back in zip(cells.split(rows), into_x.split(rows), grads.split(rows), strict=True):
-            _backward_of_piece(ctx, piece, back, weights, into, out)
-            if ctx.residual:
-                out += back
+            through = _backward_of_piece(ctx, piece, back, weights, into)
+            torch.add(through, back, out=out) if ctx.residual else out.copy_(through)
         return into_x.view(x.shape), *into, None, None, None
 
 
 def _backward_of_piece(
-    ctx: Any, piece: Tensor, back: Tensor, weights: NormMlpWeights, into: list[Tensor | None], out: Tensor
-) -> None:
-    """Add one piece's gradients to those of the weights, and write that of its cells to ``out``."""
+    ctx: Any, piece: Tensor, back: Tensor, weights: NormMlpWeights, into: list[Tensor | None]
+) -> Tensor:
+    """Add one piece's gradients to those of the weights, and return that of its cells through the branch."""
     shape, norm = piece.shape[1:], (weights.norm_weight, weights.norm_bias)
     normed, mean, rstd = torch.native_layer_norm(piece, shape, *norm, ctx.eps)
     before = torch.addmm(weights.fc1_bias, normed, weights.fc1_weight.t())
@@ -138,10 +145,10 @@ def _backward_of_piece(
     through, *affine = torch.ops.aten.native_layer_norm_backward(
         before @ weights.fc1_weight, piece, shape, mean, rstd, *norm, mask
     )
-    out.copy_(through)
     for total, part in zip(into[:2], affine, strict=True):
         if total is not None:
             total += part
+    return through
 
 
 def _add_linear(into: list[Tensor | None], place: int, back: Tensor, seen: Tensor) -> None:
