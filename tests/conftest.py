@@ -5,7 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+
+from tools._arguments import bound_spinning
+
+bound_spinning()
+import torch  # noqa: E402
 
 # The tools import each other's modules; at the end, so that tools/test.py hides nothing of the standard library.
 sys.path.append(str(Path(__file__).resolve().parent.parent / 'tools'))

@@ -28,7 +28,7 @@ ROOMS = [
 CORE = {room for rooms in ROOMS[:11] for room in rooms}
 
 PROBE = """
-import sys
+import os, sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
@@ -36,12 +36,15 @@ class Blocked:
             raise ImportError(f'{name} is not installed')
 
 sys.meta_path.insert(0, Blocked())
+before = {name: value for name, value in os.environ.items() if name.startswith(('OMP', 'GOMP', 'KMP', 'MKL'))}
 import mlp_dense
 import torch
 from mmengine.registry import MODELS
 model = MODELS.build(dict(type='CycleMLP', arch='b1', fork_feat=True))
 assert len(model(torch.zeros(1, 3, 32, 32))) == 4
 assert not torch.cuda.is_initialized()
+after = {name: value for name, value in os.environ.items() if name.startswith(('OMP', 'GOMP', 'KMP', 'MKL'))}
+assert after == before  # the threads of whoever imports a library are their own
 """
 
 

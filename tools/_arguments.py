@@ -47,6 +47,7 @@ def start(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) ->
     before = {stop: signal.getsignal(stop) for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)}
     for number, handler in before.items():
         signal.signal(number, handler if handler is signal.SIG_IGN else end_at_once)
+    bound_spinning()
     from mlp_dense.engine.quiet import quiet_libraries
     from mlp_dense.errors import user_errors
     from mlp_dense.processes import end_with_launcher
@@ -57,6 +58,16 @@ def start(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) ->
     for number, handler in before.items():
         signal.signal(number, handler)
     return user_errors(run)(args)
+
+
+def bound_spinning() -> None:
+    """Let OpenMP's threads wait for each other by spinning for a short time, unless the user has set how they wait.
+
+    Spinning threads keep the cores from other processes, which slow each other several times. PyTorch's OpenMP library
+    reads the variable as it is loaded, so this comes before torch.
+    """
+    if not any(name in os.environ for name in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY', 'KMP_BLOCKTIME')):
+        os.environ['GOMP_SPINCOUNT'] = '1000'
 
 
 def end_at_once(number: int, _: Any) -> NoReturn:

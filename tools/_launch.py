@@ -13,8 +13,11 @@ import sys
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from _arguments import bound_spinning
+
 # Before there are processes, Ctrl-C ends this one at once, also while it imports or waits for other machines.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
+bound_spinning()
 
 from torch.distributed import run  # noqa: E402
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent  # noqa: E402

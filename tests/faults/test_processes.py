@@ -57,7 +57,7 @@ dist.destroy_process_group()
 @pytest.fixture
 def scripts(tmp_path):
     """The launching scripts in a folder of their own, beside a training that imports nothing slow."""
-    for name in ('dist_train.sh', '_typed.sh', '_launch.py'):
+    for name in ('dist_train.sh', '_typed.sh', '_launch.py', '_arguments.py'):
         shutil.copy(ROOT / 'tools' / name, tmp_path)
     (tmp_path / 'train.py').write_text(TRAIN)
     return tmp_path
