@@ -72,6 +72,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     step.add_argument('config', help='config file, e.g. one of configs/')
     step.add_argument('--size', type=parse_size, metavar='WxH', help="pixels of the images; default: the config's")
     step.add_argument('--channels-last', action='store_true', help='the model in that layout')
+    step.add_argument('--split', action='store_true', help='the parts of a step, too')
     add_config_options(step)
     add_common(step)
     step.set_defaults(batch=None, train=True)
@@ -134,7 +135,7 @@ def run_step(args: argparse.Namespace) -> int:
     how = how_from(args)
     case = StepCase(args.config, tuple(args.cfg_options), args.size and args.size[::-1], args.batch)
     document = {'mode': 'step', 'machine': machine(how), 'how': asdict(how)}
-    document |= measure_step(case, how, args.repeats, args.memory)
+    document |= measure_step(case, how, args.repeats, args.memory, args.split)
     if args.json:
         args.json.write_text(json.dumps(document, indent=1))
     show_step(document)

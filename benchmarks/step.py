@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +21,7 @@ from benchmarks.timing import interleave, spread
 from mlp_dense.engine.checks.classes import class_count, heads
 from mlp_dense.engine.config import load_config
 from mlp_dense.engine.machine import fit_to_cpu
+from mlp_dense.engine.precision import keep_exact
 from mlp_dense.engine.quiet import quiet_libraries
 from mlp_dense.errors import UserError
 from mlp_dense.stats.cost import config_size
@@ -48,12 +51,13 @@ class StepCase:
         return cfg, replace(self, size=size, batch=batch)
 
 
-def measure_step(case: StepCase, how: How, repeats: int, memory: bool) -> dict[str, Any]:
+def measure_step(case: StepCase, how: How, repeats: int, memory: bool, split: bool = False) -> dict[str, Any]:
     """Measure the step of a config; on a CPU in processes of its own, so that memory is that of the step alone.
 
     Returns:
         ``config``, ``batch``, ``size`` (height, width); ``seconds``: median, quartiles, all; with ``memory``
-        ``memory_bytes``: the peak of a step with weights, gradients and the optimizer's state.
+        ``memory_bytes``: the peak of a step with weights, gradients and the optimizer's state; with ``split``
+        ``parts``: see :func:`parts_here`.
 
     Raises:
         UserError: the config cannot be trained, or a process failed.
@@ -63,6 +67,8 @@ def measure_step(case: StepCase, how: How, repeats: int, memory: bool) -> dict[s
     about['seconds'] = run_alone(seconds_here, case, how, repeats, what=case.config)
     if memory:
         about['memory_bytes'] = run_alone(peak_here, case, how, what=case.config)
+    if split:
+        about['parts'] = run_alone(parts_here, case, how, repeats, what=case.config)
     return about
 
 
@@ -90,14 +96,41 @@ def peak_here(case: StepCase, how: How) -> int:
     return peak_of(step) - before
 
 
+def parts_here(case: StepCase, how: How, repeats: int) -> dict[str, float]:
+    """Measure the seconds of the parts of a step in this process, each the median of the steps after the second."""
+    be_quiet()
+    seconds: dict[str, list[float]] = {}
+    last = 0.0
+
+    def end(part: str) -> None:
+        nonlocal last
+        if how.device != 'cpu':
+            torch.cuda.synchronize()
+        last, before = time.perf_counter(), last
+        if part:
+            seconds.setdefault(part, [0.0] * (repeats + 2))[number] += last - before
+
+    step = make_step(case, how, end)
+    for number in range(repeats + 2):  # noqa: B007
+        end('')
+        step()
+    return {part: statistics.median(values[2:]) for part, values in seconds.items()}
+
+
 def be_quiet() -> None:
     """Keep off the screen what libraries say while a model is built."""
     quiet_libraries()
     MMLogger.get_current_instance().setLevel(logging.WARNING)
 
 
-def make_step(case: StepCase, how: How) -> Callable[[], None]:
-    """Return the step, with random weights, images and labels; mixed precision is autocast to bf16."""
+def make_step(case: StepCase, how: How, end: Callable[[str], None] | None = None) -> Callable[[], None]:
+    """Return the step, with random weights, images and labels; mixed precision is autocast to bf16.
+
+    Args:
+        case: the step.
+        how: the way it is run.
+        end: is called with the name of a part of the step at the end of it, or of a piece of it.
+    """
     cfg, case = case.load()
     cfg.launcher = 'none'
     if how.device == 'cpu':
@@ -110,15 +143,32 @@ def make_step(case: StepCase, how: How) -> Callable[[], None]:
     model.init_weights()
     layout = torch.channels_last if how.channels_last else torch.preserve_format
     model = model.to(how.device, memory_format=layout).train()
+    if how.low_precision:
+        keep_exact(model)
     optimizer, batch = build_optim_wrapper(model, cfg.optim_wrapper), _batch(cfg, case)
+
+    tell = end or (lambda part: None)
 
     def step() -> None:
         with torch.autocast(torch.device(how.device).type, torch.bfloat16, enabled=how.low_precision):
             data = model.data_preprocessor(batch, True)
+            tell('preprocessor')
             losses = model(**data, mode='loss')
             loss, _ = model.parse_losses(losses)
-        optimizer.update_params(loss)
+        tell('heads and losses')
+        optimizer.backward(loss)
+        tell('backbone, backward')
+        optimizer.step()
+        optimizer.zero_grad()
+        tell('optimizer')
 
+    def backbone_ends(module: Any, inputs: Any, maps: Sequence[torch.Tensor]) -> None:
+        tell('backbone')
+        for features in maps:
+            features.register_hook(lambda gradient: tell('heads and losses, backward'))
+
+    if end is not None:
+        model.backbone.register_forward_hook(backbone_ends)
     return step
 
 

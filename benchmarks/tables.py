@@ -96,3 +96,6 @@ def show_step(document: Mapping[str, Any]) -> None:
     print(f'  step      {_number(seconds["median"])} s ({_number(low)} to {_number(high)})')
     if 'memory_bytes' in document:
         print(f'  memory    {_number(document["memory_bytes"] / 2**30)} GiB at its peak')
+    parts = document.get('parts', {})
+    for name, part in parts.items():
+        print(f'  {name:28}{_number(1e3 * part)} ms, {100 * part / sum(parts.values()):.0f} %')

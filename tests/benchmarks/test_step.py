@@ -1,5 +1,7 @@
 """The training step of a config that is timed: it is that of a training."""
 
+import time
+
 import pytest
 import torch
 from runs import small_config
@@ -32,6 +34,16 @@ def test_batch_and_size_are_those_of_the_config_unless_given(monkeypatch):
     assert measure_step(case, How(), 2, memory=True) == {'config': case.config, **expected}
     case = StepCase(case.config, [('train_dataloader.batch_size', '3')], (64, 96))
     assert measure_step(case, How(), 2, memory=False)['batch'] == 3
+
+
+def test_the_parts_of_a_step_make_up_the_step():
+    case = StepCase(str(small_config('semfpn')), size=SMALL['semfpn'], batch=2)
+    began = time.perf_counter()
+    parts = steps.parts_here(case, How(), 2)
+    assert 0 < sum(parts.values()) < time.perf_counter() - began
+    assert all(seconds > 0 for seconds in parts.values())
+    first = ['preprocessor', 'backbone', 'heads and losses', 'heads and losses, backward']
+    assert list(parts) == [*first, 'backbone, backward', 'optimizer']
 
 
 def test_a_config_without_a_training_is_told(tmp_path):
