@@ -247,12 +247,24 @@ class ShardedRunner(Sharding, CheckedRunner):
     """A checked runner whose model is sharded over its processes."""
 
 
+def fit_optimizer(cfg: Config) -> None:
+    """Take the fused optimizer out of a config with a loss scaler, in place.
+
+    A scaler calls a fused one for the steps that it leaves out, too, and no one else learns of them; and it stops at a
+    checkpoint of an optimizer that was not fused.
+    """
+    wrapper = cfg.get('optim_wrapper') or {}
+    if wrapper.get('type') == 'AmpOptimWrapper' and wrapper.get('optimizer'):
+        wrapper.optimizer.pop('fused', None)
+
+
 def build_runner(cfg: Config) -> CheckedRunner:
     """Build the runner of a config that has been checked, fitted to what this machine can do."""
     check_launcher(cfg.launcher)
     fit_to_packages(cfg)
     if get_device() == 'cpu':
         fit_to_cpu(cfg)
+    fit_optimizer(cfg)
     hooks.replace_visualization(cfg)
     runner = (ShardedRunner if is_sharded(cfg) else CheckedRunner).from_cfg(cfg)
     keep_exact(unwrapped(runner.model))

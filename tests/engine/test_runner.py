@@ -9,7 +9,7 @@ from mmengine.hooks import EMAHook
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
 
-from mlp_dense.engine.runner import CheckedRunner
+from mlp_dense.engine.runner import CheckedRunner, fit_optimizer
 
 
 @pytest.mark.parametrize('resume', [True, False])
@@ -53,3 +53,11 @@ def test_a_config_in_the_work_dir_is_replaced_in_one_step(tmp_path, monkeypatch)
     monkeypatch.undo()
     runner.dump_config()
     assert path.read_text() == 'x = 2\n'
+
+
+@pytest.mark.parametrize(('wrapper', 'is_fused'), [('OptimWrapper', True), ('AmpOptimWrapper', False)])
+def test_no_fused_optimizer_under_a_loss_scaler(wrapper, is_fused):
+    cfg = Config(dict(optim_wrapper=dict(type=wrapper, optimizer=dict(type='AdamW', fused=True))))
+    fit_optimizer(cfg)
+    assert cfg.optim_wrapper.optimizer == dict(type='AdamW', **{'fused': True} if is_fused else {})
+    fit_optimizer(Config(dict(optim_wrapper=None)))
