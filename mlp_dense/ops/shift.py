@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mlp_dense.ops.backend import compiling
 
-BAND = 2**20  # values gathered at a time on a CPU: 4 MB in fp32
+BAND = 2**22  # bytes gathered at a time on a CPU
 
 
 def channel_shifts(channels: int, length: int) -> list[int]:
@@ -93,7 +93,7 @@ def bands(x: Tensor, columns: int) -> list[Band]:
         return []
     if x.device.type != 'cpu':
         return [Band(slice(0, count), slice(0, height))]
-    rows = min(max(BAND // (width * columns), 1), height)
+    rows = min(max(BAND // (width * columns * x.element_size()), 1), height)
     tops = range(0, height, rows)
     return [Band(slice(b, b + 1), slice(top, min(top + rows, height))) for b in range(count) for top in tops]
 

@@ -40,11 +40,11 @@ def _means(x: Tensor, length: int) -> Tensor:
 def _lost(x: Tensor, axis: int, length: int) -> Tensor:
     """Sum, for each image and channel ``(B, C)``, the cells that the shift along ``axis`` moves out of the map."""
     size = x.shape[axis]
-    sums = [x.narrow(axis, *_leaving(size, d)).sum((1, 2), dtype=_sum_dtype(x)) for d in channel_shifts(length, length)]
     residue = torch.arange(x.shape[3], device=x.device) % length
-    chosen = torch.zeros_like(sums[0])
-    for first, lost in enumerate(sums):
-        if first:  # the first channel of a cycle stays in its place
+    chosen = x.new_zeros(x.shape[0], x.shape[3], dtype=_sum_dtype(x))
+    for first, moved in enumerate(channel_shifts(length, length)):
+        if moved:
+            lost = x.narrow(axis, *_leaving(size, moved)).sum((1, 2), dtype=_sum_dtype(x))
             chosen = torch.where(residue == first, lost, chosen)
     return chosen
 
