@@ -162,10 +162,10 @@ def make_step(case: StepCase, how: How, end: Callable[[str], None] | None = None
         optimizer.zero_grad()
         tell('optimizer')
 
-    def backbone_ends(module: Any, inputs: Any, maps: Sequence[torch.Tensor]) -> None:
+    def backbone_ends(module: Any, inputs: Any, outputs: Any) -> None:
         tell('backbone')
-        for features in maps:
-            features.register_hook(lambda gradient: tell('heads and losses, backward'))
+        last = outputs if isinstance(outputs, torch.Tensor) else outputs[-1]  # made last, so its gradient is first
+        last.register_hook(lambda gradient: tell('heads and losses, backward'))
 
     if end is not None:
         model.backbone.register_forward_hook(backbone_ends)

@@ -253,7 +253,7 @@ def fit_optimizer(cfg: Config) -> None:
     A scaler calls a fused one for the steps that it leaves out, too, and no one else learns of them; and it stops at a
     checkpoint of an optimizer that was not fused.
     """
-    wrapper = cfg.get('optim_wrapper') or {}
+    wrapper: Any = cfg.get('optim_wrapper') or {}
     if wrapper.get('type') == 'AmpOptimWrapper' and wrapper.get('optimizer'):
         wrapper.optimizer.pop('fused', None)
 
