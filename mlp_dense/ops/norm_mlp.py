@@ -49,7 +49,7 @@ def norm_mlp_native(
 ) -> Tensor:
     """Compute it piece by piece, in plain PyTorch. Arguments and result as in :func:`norm_mlp`."""
     if product_dtype(x) == torch.bfloat16:
-        return norm_mlp_bf16(x, weights, eps, approximate, residual)
+        return norm_mlp_bf16(x, weights[:2], weights[2:], eps, approximate, residual)
     result: Tensor = _NormMlp.apply(x, *weights, eps, approximate, residual)
     return result
 

@@ -8,7 +8,7 @@ the GELU, which in bfloat16 takes half of what it would in float32.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +17,10 @@ from torch.autograd.function import once_differentiable
 
 from mlp_dense.ops.autocast import without_autocast
 
-if TYPE_CHECKING:
-    from mlp_dense.ops.norm_mlp import NormMlpWeights
-
+Affine: TypeAlias = tuple[Tensor | None, Tensor | None]
+"""Weight and bias of a LayerNorm."""
+Linear: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Weight and bias of the first linear map and of the second."""
 PIECE = 2**22  # hidden values made at a time without gradients: 8 MB
 
 
@@ -29,17 +30,17 @@ def has_fused_linear() -> bool:
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def norm_mlp_bf16(x: Tensor, weights: NormMlpWeights, eps: float, approximate: str, residual: bool) -> Tensor:
+def norm_mlp_bf16(x: Tensor, norm: Affine, linear: Linear, eps: float, approximate: str, residual: bool) -> Tensor:
     """Compute :func:`mlp_dense.ops.norm_mlp` with products in bfloat16, for ``x`` in bfloat16 or float32."""
     if torch.is_grad_enabled():
-        result: Tensor = _NormMlp.apply(x, *weights, eps, approximate, residual)
+        result: Tensor = _NormMlp.apply(x, *norm, *linear, eps, approximate, residual)
         return result
     with without_autocast(x):
         cells = x.reshape(-1, x.shape[-1])
-        first, bias, second, last_bias = (weight.to(torch.bfloat16) for weight in weights[2:])
+        first, bias, second, last_bias = (weight.to(torch.bfloat16) for weight in linear)
         pieces = []
         for piece in cells.split(max(PIECE // len(first), 1)):
-            normed, _, _ = _norm(piece, weights.norm_weight, weights.norm_bias, eps)
+            normed, _, _ = _norm(piece, *norm, eps)
             hidden = _linear(normed, first, bias, approximate)
             pieces.append(_last(hidden, piece, second, last_bias, residual))
         return (pieces[0] if len(pieces) == 1 else torch.cat(pieces)).view(x.shape)
