@@ -12,7 +12,7 @@ setup:  ## make .venv with the tested versions (PYTHON=python3.11 chooses the in
 	@$(PYTHON) -u tools/setup/setup_env.py
 
 test: setup  ## run the whole test suite, one process per core
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --max-worker-restart 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --max-worker-restart 2 --dist loadfile --no-loadscope-reorder
 
 demo: setup  ## train, test and draw a segmentor on generated data (at most 10 minutes on 2 cores)
 	$(PY) tools/demo.py seg

@@ -21,6 +21,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption('--times', type=int, default=0, help='how often tests/faults/ tries a fault; 0: seldom')
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of slow tests, so that at the end no process waits for another one's long file."""
+    slow = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Let tests that try a fault many times take as long as they need."""
     if item.config.getoption('--times'):

@@ -80,19 +80,19 @@ def start_tool(tool: str, *args: object, **env: str) -> Started:
     return Started(log, process.pid, lambda: process.exitcode)
 
 
-def start_processes(processes: int, tool: str, *args: object) -> list[Started]:
+def start_processes(processes: int, tool: str, *args: object, **env: str) -> list[Started]:
     """Start a tool in so many processes of one run, as torchrun would."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         group = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(probe.getsockname()[1]), 'WORLD_SIZE': str(processes)}
     ranks = [{'RANK': str(rank), 'LOCAL_RANK': str(rank)} for rank in range(processes)]
-    return [start_tool(tool, *args, '--launcher', 'pytorch', **group, **rank) for rank in ranks]
+    return [start_tool(tool, *args, '--launcher', 'pytorch', **group, **rank, **env) for rank in ranks]
 
 
-def run_processes(processes: int, tool: str, *args: object) -> Finished:
+def run_processes(processes: int, tool: str, *args: object, **env: str) -> Finished:
     """Run a tool in so many processes of one run; the exit code of the first, and the output of all."""
     with ExitStack() as stack:
-        started = [stack.enter_context(process) for process in start_processes(processes, tool, *args)]
+        started = [stack.enter_context(process) for process in start_processes(processes, tool, *args, **env)]
         ends = [process.finish() for process in started]
         return Finished(ends[0].code, ''.join(end.output for end in ends))
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import random
 import re
 import socket
-import sys
 
 import pytest
 import torch
-from runs import ROOT, given, run_script, run_tool, server, wait_for
+from runs import ROOT, given, run_tool, server, wait_for
+from starting import run_processes
 from toy import toy_process, toy_runner
 
 from mlp_dense.checkpoints.finite import spoilt_tensors
@@ -58,7 +58,8 @@ def free_port():
 def test_two_processes_stop_together_where_one_has_a_nan(shapes, tmp_path):
     config = write_config(tmp_path, 'semfpn', what='image', at=[3], process=1)
     args = ['--work-dir', tmp_path, *given('semfpn', shapes, **{'train_dataloader.batch_size': 2})]
-    done = run_script('bash', 'tools/dist_train.sh', config, 2, *args, PORT=str(free_port()), PYTHON=sys.executable)
+    (tmp_path / 'told').mkdir()  # as the launching script does
+    done = run_processes(2, 'train', config, *args, MLP_DENSE_TOLD=str(tmp_path / 'told'))
     assert done.code == 2, done.tail
     (error,) = [line for line in done.output.splitlines() if line.startswith('error: ')]
     assert 'Traceback' not in done.output, done.tail

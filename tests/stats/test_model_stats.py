@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import runpy
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
-from runs import ROOT, run_script
+from runs import ROOT, run_tool
 from torch import nn
 
 from mlp_dense import RaftMLP
@@ -173,7 +172,7 @@ def test_only_what_is_marked_is_replaced():
 @pytest.mark.slow
 def test_the_tool_describes_a_config():
     config = 'configs/upernet_cyclemlp_shapes.py'
-    done = run_script(sys.executable, 'tools/model_stats.py', config)
+    done = run_tool('model_stats', config)
     assert done.code == 0, done.tail
     assert f'{config}, one image of 160x160 pixels' in done.output
     cfg = load_config(str(ROOT / config))

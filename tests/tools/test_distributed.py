@@ -1,4 +1,4 @@
-"""Two gloo processes on CPU through tools/dist_train.sh and dist_test.sh do what one process does."""
+"""Two gloo processes on CPU, started by tools/dist_*.sh or as these do, do what one process does."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_testing_with_two_processes_gives_the_metrics_of_one(runs, shapes, tmp_p
     method, _, (folder, _, _) = runs
     config = write_config(tmp_path, method, shapes)
     args = arguments(method, tmp_path, shapes, 2)
-    two = with_processes('dist_test', config, folder / 'iter_4.pth', 2, *args).metrics('test')
+    two = run_processes(2, 'test', config, folder / 'iter_4.pth', *args).metrics('test')
     one = run_tool('test', config, folder / 'iter_4.pth', *args).metrics('test')
     assert (two.pop('count/processes'), one.pop('count/processes')) == ('2', '1')
     assert two == one
@@ -230,7 +230,7 @@ def test_sync_bn_falls_back_on_cpu(shapes, tmp_path):
 
 def test_an_error_of_the_user_is_told_as_in_one_process(shapes, tmp_path):
     config = write_config(tmp_path, 'semfpn', shapes)
-    done = with_processes('dist_train', config, 2, '--cfg-options', 'train_cfg.max_iter=2')
+    done = with_processes('dist_test', config, 'none.pth', 2, '--cfg-options', 'train_cfg.max_iter=2')
     assert done.code == 2
     assert 'Traceback' not in done.output
     assert 'did you mean train_cfg.max_iters?' in done.output.splitlines()[-1]
