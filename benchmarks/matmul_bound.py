@@ -27,8 +27,8 @@ class Recorder(TorchDispatchMode):
     """Notes every dense product and convolution that runs inside ``with``, those of a backward pass included.
 
     A convolution with several groups is not dense: with one group per channel it is a shift or a scale. Arguments are
-    kept by their kind: shape, strides and dtype. Parameters of ``module`` stay themselves, so that each product reads
-    weights of its own; all other tensors of one kind are one tensor of random numbers.
+    kept by their kind: shape, strides and dtype. Parameters of ``module`` stay themselves, as do autocast's casts of
+    them, so that each product reads weights of its own; all other tensors of one kind are one tensor of random numbers.
 
     Attributes:
         calls: what was noted, in order.
@@ -39,12 +39,17 @@ class Recorder(TorchDispatchMode):
         self.calls: list[Call] = []
         self.weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
         self.tensors: dict[object, Tensor] = {}
+        self.casts: list[Tensor] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         packet, kwargs = func.overloadpacket, kwargs or {}
         if packet in PRODUCTS or (packet in GROUPS and args[GROUPS[packet]] == 1):
             self.calls.append(Call(func, tuple(self.like(arg) for arg in args), kwargs))
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if packet is aten._to_copy and args[0].untyped_storage().data_ptr() in self.weights:
+            self.casts.append(result)  # kept, so that nothing else gets its memory
+            self.weights.add(result.untyped_storage().data_ptr())
+        return result
 
     def like(self, arg: Any) -> Any:
         """Return what stands for an argument in a replay."""

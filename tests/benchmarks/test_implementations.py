@@ -131,6 +131,14 @@ def test_a_replay_has_the_kind_of_the_recorded_tensors_and_the_weights_themselve
     assert shapes(replayed.calls) == shapes(recorder.calls)
 
 
+def test_casts_of_weights_stay_the_weights_of_their_own_products():
+    twins = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    with torch.autocast('cpu', torch.bfloat16), torch.no_grad(), Recorder(twins) as recorder:
+        twins(torch.randn(2, 4))
+    for layer, (_, (_, _, weight), _) in zip(twins, recorder.calls, strict=True):
+        assert torch.equal(weight.T, layer.weight.bfloat16())
+
+
 @by_family
 def test_recorded_products_have_the_counted_multiplications(family):
     case = case_of(family, batch=2)
