@@ -67,7 +67,7 @@ def bound_spinning() -> None:
     reads the variable as it is loaded, so this comes before torch.
     """
     if not any(name in os.environ for name in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY', 'KMP_BLOCKTIME')):
-        os.environ['GOMP_SPINCOUNT'] = '1000'
+        os.environ['GOMP_SPINCOUNT'] = '10000'
 
 
 def end_at_once(number: int, _: Any) -> NoReturn:

@@ -36,7 +36,7 @@ def unset(monkeypatch):
     ids=lambda command: command[0],
 )
 def test_it_is_set_when_torch_is_imported(command):
-    assert run_script(sys.executable, '-c', PROBE, *command).output == '1000\n'
+    assert run_script(sys.executable, '-c', PROBE, *command).output == '10000\n'
 
 
 @pytest.mark.parametrize('name', VARIABLES)
