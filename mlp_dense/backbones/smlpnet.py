@@ -79,7 +79,12 @@ class SparseMix(FixedGrid):
         return self.fuse(torch.cat([x, self._mix(self.along_width, x, 2), self._mix(self.along_height, x, 1)], -1))
 
     def _mix(self, linear: nn.Linear, x: Tensor, axis: int) -> Tensor:
-        return on_axis(lambda line, _: linear(line.mT).mT, x, axis, self.grid, self.token_grid)
+        def mix(line: Tensor, _: Tensor | None) -> Tensor:  # from the left, which takes (L, C) as it is
+            lines = line.flatten(0, 1)
+            weight = linear.weight.expand(lines.shape[0], -1, -1)
+            return torch.baddbmm(linear.bias[:, None], weight, lines).view(line.shape)
+
+        return on_axis(mix, x, axis, self.grid, self.token_grid)
 
 
 @MODELS.register_module()
