@@ -26,7 +26,7 @@ PIECE = 2**22  # hidden values made at a time without gradients: 8 MB
 
 @lru_cache(maxsize=1)
 def has_fused_linear() -> bool:
-    """Tell whether PyTorch has oneDNN here, and this CPU instructions for bfloat16."""
+    """Tell whether PyTorch has oneDNN here, and this CPU the instructions that it needs for bfloat16."""
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
