@@ -23,6 +23,7 @@ from mlp_dense.engine.config import load_config
 from mlp_dense.engine.machine import fit_to_cpu
 from mlp_dense.engine.precision import keep_exact
 from mlp_dense.engine.quiet import quiet_libraries
+from mlp_dense.engine.runner import fit_optimizer
 from mlp_dense.errors import UserError
 from mlp_dense.stats.cost import config_size
 
@@ -145,6 +146,7 @@ def make_step(case: StepCase, how: How, end: Callable[[str], None] | None = None
     model = model.to(how.device, memory_format=layout).train()
     if how.low_precision:
         keep_exact(model)
+    fit_optimizer(cfg)
     optimizer, batch = build_optim_wrapper(model, cfg.optim_wrapper), _batch(cfg, case)
 
     tell = end or (lambda part: None)

@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 from importlib import import_module
 
-faulthandler.dump_traceback_later(200, exit=True)
+faulthandler.dump_traceback_later(500, exit=True)
 for library in ('mmdet', 'mmseg', 'mmpretrain'):
     for part in ('models', 'datasets', 'evaluation', 'visualization'):
         with suppress(ImportError):

@@ -18,6 +18,8 @@ OPTIONS_HELP = (
 )
 
 PRECISIONS = ('bf16', 'fp16')
+LIKE_A_PRECISION = re.compile(r'auto|(b?f|[ft]p|b?float|half|full|int)\d*', re.IGNORECASE)
+"""What stands for the value of ``--amp``, right or wrong, and not for the name of a config."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,7 +32,7 @@ class Parser(argparse.ArgumentParser):
         """Parse arguments as argparse does, but an ``--amp`` takes no config that follows it for its value."""
         words = [str(word) for word in (sys.argv[1:] if args is None else args)]
         for place, (word, value) in enumerate(pairwise(list(words))):
-            if word == '--amp' and value not in PRECISIONS and not value.startswith('-'):
+            if word == '--amp' and not LIKE_A_PRECISION.fullmatch(value) and not value.startswith('-'):
                 words[place] = '--amp=auto'
         return super().parse_known_args(words, namespace)
 

@@ -11,5 +11,5 @@ _base_ = [
 ]
 model = dict(backbone=dict(_delete_=True, fork_feat=True, out_strides=(4, 8, 16, 32)))
 auto_scale_lr = dict(enable=False, base_batch_size=16)
-optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', fused=True, lr=1e-4, weight_decay=1e-4))
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=1e-4, weight_decay=1e-4))
 visualizer = dict(vis_backends=_base_.curves)

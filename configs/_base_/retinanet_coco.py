@@ -14,5 +14,5 @@ model = dict(
     neck=dict(start_level=0, add_extra_convs='on_input', num_outs=5),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=16)
-optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', fused=True, lr=1e-4, weight_decay=1e-4))
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=1e-4, weight_decay=1e-4))
 visualizer = dict(vis_backends=_base_.curves)

@@ -40,7 +40,7 @@ from mlp_dense.engine.resume import (
     keep_to_data,
     shape_of_run,
 )
-from mlp_dense.engine.saved_state import check_saved_state
+from mlp_dense.engine.saved_state import check_saved_state, follow_layouts
 from mlp_dense.engine.saving import not_written, with_own_hook
 from mlp_dense.engine.schedule import resume_schedules, schedules
 from mlp_dense.engine.signals import StopHook
@@ -200,6 +200,7 @@ class CheckedRunner(Runner):
                 f'checkpoint {filename}: its optimizer is of other parameters than this config gives ({error}); resume '
                 'with the config of that training, or set load_from without --resume'
             ) from error
+        follow_layouts(self)
         is_same_length = compare_runs(self, self.saved['meta'])
         resume_schedules(self, starts, self.saved['param_schedulers'], is_same_length)
 
@@ -248,14 +249,17 @@ class ShardedRunner(Sharding, CheckedRunner):
 
 
 def fit_optimizer(cfg: Config) -> None:
-    """Take the fused optimizer out of a config with a loss scaler, in place.
+    """Let AdamW be PyTorch's fused one, in place, unless the config says how it runs or scales its losses.
 
     A scaler calls a fused one for the steps that it leaves out, too, and no one else learns of them; and it stops at a
     checkpoint of an optimizer that was not fused.
     """
-    wrapper: Any = cfg.get('optim_wrapper') or {}
-    if wrapper.get('type') == 'AmpOptimWrapper' and wrapper.get('optimizer'):
-        wrapper.optimizer.pop('fused', None)
+    wrapper = cfg.get('optim_wrapper') or {}
+    optimizer = wrapper.get('optimizer') or {}
+    if wrapper.get('type') == 'AmpOptimWrapper':
+        optimizer.pop('fused', None)
+    elif optimizer.get('type') == 'AdamW' and not {'fused', 'foreach', 'capturable', 'differentiable'} & set(optimizer):
+        optimizer['fused'] = True
 
 
 def build_runner(cfg: Config) -> CheckedRunner:

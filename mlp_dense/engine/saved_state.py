@@ -40,6 +40,22 @@ def check_saved_state(runner: Runner, content: Mapping[str, Any], source: str) -
         )
 
 
+def follow_layouts(runner: Runner) -> None:
+    """Bring the optimizer's state that was loaded into the memory layout of each parameter.
+
+    Fused optimizers go through the memory of both in its order, whatever the strides: the state that FSDP saved is
+    contiguous, where the weight of an embedding is channels_last.
+    """
+    wrappers = runner.optim_wrapper
+    for wrapper in wrappers.values() if isinstance(wrappers, OptimWrapperDict) else (wrappers,):
+        for parameter, state in wrapper.optimizer.state.items():
+            for name, value in state.items():
+                if not isinstance(value, Tensor) or value.shape != parameter.shape:
+                    continue
+                if value.stride() != parameter.stride():
+                    state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 def alike(own: Any, saved: Any) -> bool:
     """Tell whether a saved value can stand for a training's own: a number for a number, the same keys and shapes."""
     if isinstance(own, Mapping):

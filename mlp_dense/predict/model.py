@@ -22,7 +22,7 @@ from mlp_dense.engine.classes import has_array_data
 from mlp_dense.engine.precision import casts_kept, choose_dtype, keep_exact
 from mlp_dense.errors import UserError
 from mlp_dense.predict.inputs import OnError, Picture, Source, raise_error, read_pictures
-from mlp_dense.predict.loading import load_model, task_of
+from mlp_dense.predict.loading import check_device, load_model, task_of
 from mlp_dense.predict.memory import bytes_per_pixel, check_memory, is_lack_of_memory, lack_of_memory
 from mlp_dense.predict.merging import BoxCollector
 from mlp_dense.predict.tiling import Box, LabelCanvas, check_batch_size, check_tiling, tile_boxes
@@ -68,6 +68,8 @@ class Predictor:
         Raises:
             UserError: an argument cannot be used, or the test pipeline does not begin with loading an image.
         """
+        if device is not None:
+            check_device(device)
         self.dtype = choose_dtype(amp, device or get_device())
         self.model = load_model(config, checkpoint, device, options)
         self.device = next(self.model.parameters()).device.type

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.model import ExponentialMovingAverage
+from mmengine.optim import OptimWrapper
 from torch import nn
 
 from mlp_dense.engine.runner import CheckedRunner, fit_optimizer
+from mlp_dense.engine.saved_state import follow_layouts
 
 
 @pytest.mark.parametrize('resume', [True, False])
@@ -55,9 +59,40 @@ def test_a_config_in_the_work_dir_is_replaced_in_one_step(tmp_path, monkeypatch)
     assert path.read_text() == 'x = 2\n'
 
 
-@pytest.mark.parametrize(('wrapper', 'is_fused'), [('OptimWrapper', True), ('AmpOptimWrapper', False)])
-def test_no_fused_optimizer_under_a_loss_scaler(wrapper, is_fused):
-    cfg = Config(dict(optim_wrapper=dict(type=wrapper, optimizer=dict(type='AdamW', fused=True))))
+@pytest.mark.parametrize(
+    ('wrapper', 'optimizer', 'fused'),
+    [
+        ('OptimWrapper', dict(type='AdamW'), dict(fused=True)),
+        ('Bf16OptimWrapper', dict(type='AdamW'), dict(fused=True)),
+        ('OptimWrapper', dict(type='AdamW', fused=False), dict(fused=False)),
+        ('OptimWrapper', dict(type='AdamW', foreach=True), dict(foreach=True)),
+        ('OptimWrapper', dict(type='NAdam'), {}),
+        ('AmpOptimWrapper', dict(type='AdamW', fused=True), {}),
+        ('AmpOptimWrapper', dict(type='AdamW'), {}),
+    ],
+)
+def test_adamw_is_fused_but_not_under_a_loss_scaler(wrapper, optimizer, fused):
+    cfg = Config(dict(optim_wrapper=dict(type=wrapper, optimizer=dict(optimizer))))
     fit_optimizer(cfg)
-    assert cfg.optim_wrapper.optimizer == dict(type='AdamW', **{'fused': True} if is_fused else {})
+    assert cfg.optim_wrapper.optimizer == {'type': optimizer['type'], **fused}
     fit_optimizer(Config(dict(optim_wrapper=None)))
+
+
+def test_a_fused_optimizer_goes_on_from_a_state_in_another_layout():
+    """As FSDP saves it, contiguous, where the weight is channels_last."""
+    results = []
+    for is_fused in (True, False):
+        torch.manual_seed(0)
+        layer = nn.Conv2d(4, 6, 3).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, fused=is_fused)
+        wrapper = OptimWrapper(optimizer)
+        for step in range(3):
+            wrapper.update_params(layer(torch.randn(2, 4, 5, 5)).square().sum())
+            if step == 1:
+                state = optimizer.state_dict()
+                for moments in state['state'].values():
+                    moments.update({name: value.contiguous() for name, value in moments.items() if value.dim()})
+                optimizer.load_state_dict(state)
+                follow_layouts(SimpleNamespace(optim_wrapper=wrapper))
+        results.append(layer.weight.detach().clone())
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)

@@ -78,6 +78,13 @@ def test_mixed_precision_before_other_options(capsys):
     parse = runpy.run_path(str(ROOT / 'tools/train.py'))['parse_args']
     args = parse(['c.py', '--amp', '--seed', '3'])
     assert (args.amp, args.seed, parse(['c.py']).amp) == ('auto', 3, None)
-    with pytest.raises(SystemExit):
-        parse(['c.py', '--amp=fp8'])
-    assert capsys.readouterr().err.startswith("error: argument --amp: invalid choice: 'fp8'")
+    assert parse(['--amp', 'auto', 'c.py']).amp == 'auto'
+    for wrong in (
+        ['c.py', '--amp=fp8'],
+        ['--amp', 'fp8', 'c.py'],
+        ['c.py', '--amp', 'BF16'],
+        ['c.py', '--amp', 'float16'],
+    ):
+        with pytest.raises(SystemExit):
+            parse(wrong)
+        assert capsys.readouterr().err.startswith('error: argument --amp: invalid choice: ')
