@@ -134,7 +134,7 @@ def test_the_page_is_complete_and_asks_nobody_for_anything(reports):
         assert 200 < int(facts['Memory of the test process'].split()[0]) < 20000
         assert facts['mlp_dense'] and facts['torch']
         assert facts['Model'].startswith('EncoderDecoder: CycleMLP' if method == 'semfpn' else 'RetinaNet: CycleMLP')
-        assert 'AdamW, lr 0.002, weight_decay 0.05, fused True' in facts['Optimizer']
+        assert 'AdamW, fused True, lr 0.002, weight_decay 0.05' in facts['Optimizer']
         assert "type='CycleMLP'" in html.unescape(page.partition('<pre')[2])
 
 
