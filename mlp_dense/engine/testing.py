@@ -80,6 +80,8 @@ def augment(cfg: Config) -> None:
     if str(getattr(options['type'], '__name__', options['type'])).rpartition('.')[2] == 'SegTTAModel':
         import_module('mlp_dense.engine.tta')  # registers what follows; needs mmseg
         options['type'] = 'ProbabilityTTAModel'
+    if 'data_preprocessor' in cfg.model:  # in its place mmengine would put the config's, which may have other means
+        options.setdefault('data_preprocessor', cfg.model.data_preprocessor)
     cfg.model = ConfigDict(**options, module=cfg.model)
 
 

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
-from runs import small_config
+from runs import ROOT, small_config
 from torch import nn
 
 from mlp_dense.datasets.shapes import make_shapes
@@ -61,6 +61,17 @@ def test_augment_takes_it_in_the_place_of_mmsegs():
         cfg.test_dataloader = dict(dataset=dict(pipeline=[]))
         augment(cfg)
         assert cfg.model.type == 'ProbabilityTTAModel' and cfg.model.module.type == 'EncoderDecoder'
+
+
+@pytest.mark.parametrize('name', ['upernet_cyclemlp_grey', 'upernet_cyclemlp_bands'])
+def test_the_model_keeps_its_own_means(name):
+    cfg = load_config(str(ROOT / f'configs/{name}_shapes.py'))
+    mean = list(cfg.model.data_preprocessor.mean)
+    assert len(mean) != len(cfg.data_preprocessor.mean)
+    augment(cfg)
+    cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as mmengine's runner does
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        assert MODELS.build(cfg.model).module.data_preprocessor.mean.flatten().tolist() == pytest.approx(mean)
 
 
 def test_a_classifier_is_flipped_and_its_scores_averaged(tmp_path):
