@@ -56,7 +56,7 @@ class TimmModel(PyramidMLP):
             options['img_size'] = self.check_square(img_size)
         with nullcontext() if device is None else torch.device(device):
             super().__init__(arch, in_channels=in_chans, **options)
-        self.to(dtype)
+        self.to(dtype=dtype)
         self.arch_name = f'{self.family.__name__}-{arch}'
         self.in_chans = in_chans
         self.feature_info: Any = [

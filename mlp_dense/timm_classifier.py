@@ -8,7 +8,7 @@ from typing import Any
 from timm.layers import Format, nhwc_to
 from torch import Tensor, nn
 
-from mlp_dense.backbones._stages import ascending, check_levels
+from mlp_dense.backbones._stages import take_stages
 from mlp_dense.errors import ArgumentError
 from mlp_dense.timm_classes import TimmModel
 
@@ -79,7 +79,7 @@ class TimmClassifier(TimmModel):
         """
         if output_fmt not in list(Format):
             raise ArgumentError(f'output_fmt must be NCHW, NHWC, NLC or NCL, got {output_fmt!r}')
-        wanted, _ = check_levels(self.built_stages, ascending(indices, len(self.stage_at)), None)
+        wanted = take_stages(indices, len(self.stage_at))
         last = len(self.stages) - 1
         normed = range(last + 1) if len({(stage.dim, stage.stride) for stage in self.stages}) == 1 else [last]
         intermediates = []
@@ -107,7 +107,7 @@ class TimmClassifier(TimmModel):
         Raises:
             ValueError: there is no such stage, or one is named twice.
         """
-        kept, _ = check_levels(self.built_stages, ascending(indices, len(self.stage_at)), None)
+        kept = take_stages(indices, len(self.stage_at))
         shorter = kept[-1] < len(self.built_stages) - 1
         self.network, self.stage_at = self.network[: self.stage_at[kept[-1]] + 1], self.stage_at[: kept[-1] + 1]
         if prune_norm or shorter:

@@ -8,7 +8,7 @@ from typing import Any
 from timm.models import FeatureInfo
 from torch import Tensor
 
-from mlp_dense.backbones._stages import ascending
+from mlp_dense.backbones._stages import take_stages
 from mlp_dense.timm_classes import TimmModel
 
 
@@ -30,7 +30,7 @@ class TimmFeatures(TimmModel):
     num_classes = 0
 
     def __init__(self, arch: str, out_indices: int | Sequence[int] | None = None, **options: Any):
-        indices = ascending(out_indices, len(self.archs[arch]['depths']))
+        indices = take_stages(out_indices, len(self.archs[arch]['depths']), 'out_indices')
         super().__init__(arch, fork_feat=True, out_indices=indices, **options)
         self.feature_info = FeatureInfo(self.feature_info, self.out_indices)
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from mlp_dense.backbones._paper import families
 from mlp_dense.backbones._pyramid import PyramidMLP
-from mlp_dense.backbones._stages import ascending, check_levels
+from mlp_dense.backbones._stages import take_stages
 from mlp_dense.checkpoints import plan_load, with_own_names
 from mlp_dense.errors import ArgumentError
 from mlp_dense.timm_classes import TimmModel
@@ -75,29 +75,33 @@ def create(family: type[PyramidMLP], arch: str, pretrained: bool, **options: Any
     source = resolve_pretrained_cfg(name, options.get('pretrained_cfg'), overlay)
     if pretrained and not (source.has_weights or source.state_dict):
         raise RuntimeError(why_no_weights(family, arch))
-    if ema and not (pretrained and source.file):
+    is_folder = source.source == 'local-dir'  # one that timm's save_for_hf has written
+    file, state = None if is_folder else source.file, source.state_dict
+    if pretrained and is_folder:
+        from timm.models._hub import load_state_dict_from_path
+
+        state = load_state_dict_from_path(source.file)
+    if ema and not (pretrained and file):
         raise ArgumentError(f'{name}: ema=True takes the average out of a file; give pretrained=True and file=FILE too')
     has_levels = features_only and not set_feature_class(name, len(family.archs[arch]['depths']), options)
     if not features_only and ({'out_indices', 'feature_cls'} & set(options) or options.get('fork_feat')):
         raise ArgumentError(f'{name}: feature maps need features_only=True')
     cls = CLASSES[family, TimmFeatures if has_levels else TimmClassifier]
-    is_ours = bool(source.state_dict or source.file)
 
     def build(**arguments: Any) -> TimmModel:
         model = cls(arch=arch, **arguments)
-        if 'feature_cfg' in options:  # timm would tell a wrong stage by an IndexError
-            check_levels(model.stages, options['feature_cfg']['out_indices'], None)
-        if pretrained and source.state_dict:
-            model.load_state_dict(fit_head(source.state_dict, model), strict=False)
-        elif pretrained and source.file:
-            model.load_pretrained(source.file, ema=ema)
+        if pretrained and state:
+            model.load_state_dict(fit_head(state, model), strict=False)
+        elif pretrained and file:
+            model.load_pretrained(file, ema=ema)
         return model
 
     # A file goes through our load_pretrained and not through timm's reader, which knows neither layouts nor prefixes.
     options['pretrained_cfg_overlay'] = {**overlay, 'custom_load': True}
     if has_levels:
         options['kwargs_filter'] = ('num_classes', 'global_pool', 'drop_rate')
-    model = build_model_with_cfg(build, name, pretrained and not is_ours, pretrained_filter_fn=fit_head, **options)
+    fetches = pretrained and not (state or file)
+    model = build_model_with_cfg(build, name, fetches, pretrained_filter_fn=fit_head, **options)
     if features_only:
         head_keys = ('num_classes', 'classifier', 'global_pool')  # timm's extractors have no such entries
         cfg = {key: value for key, value in model.pretrained_cfg.items() if key not in head_keys}
@@ -124,8 +128,7 @@ def set_feature_class(name: str, count: int, options: dict[str, Any]) -> bool:
         return False
     if feature_cls not in ('getter', 'fx'):
         raise ArgumentError(f"{name}: feature_cls must be None, 'getter' or 'fx', got {feature_cls!r}")
-    indices = ascending(feature_cfg.get('out_indices'), count)
-    feature_cfg['out_indices'] = tuple(range(count) if indices is None else indices)
+    feature_cfg['out_indices'] = take_stages(feature_cfg.get('out_indices'), count, 'out_indices')
     options |= dict(features_only=True, feature_cfg=feature_cfg)
     return True
 

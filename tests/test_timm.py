@@ -231,8 +231,8 @@ def name_of_stem(model) -> str:
         ({'img_size': (224, 112)}, r'img_size must be square, got \(224, 112\)'),
         ({'global_pool': 'max'}, "global_pool must be 'avg' or '', got 'max'"),
         ({'out_indices': (1,)}, 'vip_s7: feature maps need features_only=True'),
-        ({'features_only': True, 'out_indices': (4,)}, r'from 0 to 3, got \(4,\)'),
-        ({'features_only': True, 'out_indices': (3, -1)}, r'from 0 to 3, got \(3, 3\)'),
+        ({'features_only': True, 'out_indices': (4,)}, r'from 0 to 3, .* got \(4,\)'),
+        ({'features_only': True, 'out_indices': (3, -1)}, r'different .* got \(3, -1\)'),
     ],
 )
 def test_what_there_is_not(options, told):

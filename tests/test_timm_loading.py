@@ -135,3 +135,20 @@ def test_pretrained_without_a_file_is_one_clear_line(name, file, features_only):
     assert 'pretrained_cfg_overlay=dict(file=FILE)' in told
     assert file in told
     assert '\n' not in told
+
+
+@pytest.mark.parametrize('classes', [None, 3])
+def test_what_timm_saves_in_a_folder_loads_again(classes, models, image, tmp_path):
+    timm.models.save_for_hf(models['raftmlp_s'], tmp_path)
+    options = {} if classes is None else {'num_classes': classes, 'in_chans': 1}
+    model = timm.create_model(f'local-dir:{tmp_path}', pretrained=True, **options).eval()
+    features = timm.create_model(f'local-dir:{tmp_path}', pretrained=True, features_only=True, **options)
+    for again in (model, features):
+        assert torch.equal(again.network[6][0].mlp.fc1.weight, models['raftmlp_s'].network[6][0].mlp.fc1.weight)
+    with torch.no_grad():
+        if classes is None:
+            assert torch.equal(model(image), models['raftmlp_s'](image))
+        else:
+            grey = image[:, :1]
+            expected = models['raftmlp_s'].forward_features(grey.repeat(1, 3, 1, 1))
+            torch.testing.assert_close(model.forward_features(grey), expected, rtol=1e-4, atol=1e-4)

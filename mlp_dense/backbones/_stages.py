@@ -116,10 +116,20 @@ def check_levels(
     return indices, strides
 
 
-def ascending(indices: int | Sequence[int] | None, count: int) -> list[int] | None:
-    """Return stages in timm's notation, negative ones from the end or the number of last ones, as ascending numbers."""
-    wanted = range(-indices, 0) if isinstance(indices, int) else indices
-    return None if wanted is None else sorted(index + count if index < 0 else index for index in wanted)
+def take_stages(indices: int | Sequence[int] | None, count: int, name: str = 'indices') -> tuple[int, ...]:
+    """Return the stages that an argument of timm asks for as ascending numbers, from 0; all of them for None.
+
+    Raises:
+        ValueError: there is no such stage, or one is named twice.
+    """
+    wanted = range(count) if indices is None else range(-indices, 0) if isinstance(indices, int) else indices
+    stages = tuple(sorted(index + count if index < 0 else index for index in wanted))
+    if not stages or stages[0] < 0 or stages[-1] >= count or len(set(stages)) < len(stages):
+        raise ArgumentError(
+            f'{name} must be different stages from 0 to {count - 1}, or from -{count} to -1 from the end, or how many '
+            f'of the last ones; got {indices}'
+        )
+    return stages
 
 
 def check_channels(in_channels: int) -> int:
