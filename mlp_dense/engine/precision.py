@@ -111,8 +111,9 @@ def casts_kept(dtype: torch.dtype | None, device: str) -> AbstractContextManager
 def keep_exact(model: nn.Module) -> None:
     """Let the parts of a model that bfloat16 spoils work in float32, in mixed precision.
 
-    Heads return float32, and extractors of regions work in it: losses, assignment, coordinates of boxes and NMS need
-    more digits, as bfloat16 tells only every second pixel above 256, and mmcv's operators do not take it on a CPU.
+    Heads return float32, LayerNorms and extractors of regions work in it: losses, assignment, coordinates of boxes and
+    NMS need more digits, as bfloat16 tells only every second pixel above 256; mmcv's operators do not take it on a CPU,
+    and PyTorch's LayerNorm sums the gradients of its weights in it there.
 
     Args:
         model: one of mmdet, mmseg or mmpretrain, by whose names of parts heads and extractors are found.
@@ -125,6 +126,8 @@ def keep_exact(model: nn.Module) -> None:
             module.register_forward_hook(_exact_outputs)
         if isinstance(module, nn.Conv2d) and module.stride[1] > 1:
             module.register_forward_hook(_exact_column)
+        elif isinstance(module, nn.LayerNorm):
+            module.register_forward_pre_hook(_exact_inputs, with_kwargs=True)
 
 
 def _exact_inputs(module: nn.Module, args: Any, options: Any) -> Any:

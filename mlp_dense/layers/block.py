@@ -67,5 +67,5 @@ class MixerBlock(nn.Module):
         self.drop_path = make_drop_path(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.drop_path(self.attn(self.norm1(x))).add_(x)
+        x = self.drop_path(self.attn(self.norm1(x))).to(x.dtype).add_(x)
         return residual_mlp(x, self.norm2, self.mlp, self.drop_path)

@@ -26,7 +26,12 @@ class Stem(Protocol):
 
 @register_notrace_module  # a tracer of torch.fx sees no sizes, so it cannot pad
 class ConvEmbed(nn.Module):
-    """``(B, H, W, C_in) -> (B, H', W', C_out)``: one convolution without a norm, called ``proj``."""
+    """``(B, H, W, C_in) -> (B, H', W', C_out)``: one convolution without a norm, called ``proj``.
+
+    Its maps have the dtype of its weight, so that under autocast the sums of the residual blocks, and the LayerNorms
+    that read them, are in float32: detectors learn from smaller differences than bfloat16 keeps, and on CPUs PyTorch
+    sums the gradients of a LayerNorm's weights in bfloat16 where its input is bfloat16.
+    """
 
     weight_name = 'proj.weight'
 
@@ -39,7 +44,8 @@ class ConvEmbed(nn.Module):
         self.proj.weight.data = self.proj.weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()
+        embedded = self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return embedded.contiguous().to(self.proj.weight.dtype)
 
     def as_convolutions(self, weight: Tensor) -> Sequence[Tensor]:
         """Return the weight, which is a convolution."""

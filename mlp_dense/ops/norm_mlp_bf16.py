@@ -48,7 +48,8 @@ def norm_mlp_bf16(x: Tensor, norm: Affine, linear: Linear, eps: float, approxima
 
 def _norm(cells: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise into bfloat16; return mean and reciprocal deviation of each cell, too."""
-    normed, mean, rstd = torch.native_layer_norm(cells, cells.shape[1:], _in_float(weight), _in_float(bias), eps)
+    shape, affine = cells.shape[1:], (_in_float(weight), _in_float(bias))
+    normed, mean, rstd = torch.native_layer_norm(cells.float(), shape, *affine, eps)
     return normed.to(torch.bfloat16), mean, rstd
 
 
@@ -68,7 +69,7 @@ def _last(hidden: Tensor, cells: Tensor, weight: Tensor, bias: Tensor, residual:
         add = torch.ops.mkldnn._linear_pointwise.binary
         return add(hidden, cells.contiguous(), weight, bias, 'add')
     branch = _linear(hidden, weight, bias)
-    return cells + branch if residual else branch
+    return branch.to(cells.dtype).add_(cells) if residual else branch
 
 
 class _NormMlp(torch.autograd.Function):
@@ -98,9 +99,11 @@ class _NormMlp(torch.autograd.Function):
             torch.ops.aten.gelu_backward(back, before, approximate=ctx.approximate, grad_input=back)
             into_first = _into_linear(ctx.needs_input_grad[3:5], back, normed)
             mask = [True, affine[0] is not None, affine[1] is not None]
+            # In bfloat16 it would sum the gradients of its weights in that, and lose a tenth of them.
             into_x, *into_norm = torch.ops.aten.native_layer_norm_backward(
-                (back @ first).to(cells.dtype), cells, cells.shape[1:], mean, rstd, *map(_in_float, affine), mask
+                *((back @ first).float(), cells.float(), cells.shape[1:], mean, rstd, *map(_in_float, affine), mask)
             )
+            into_x = into_x.to(cells.dtype)
             if ctx.residual:
                 into_x += grads
             parts = [*into_norm, *into_first, *into_second]

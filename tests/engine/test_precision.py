@@ -198,6 +198,19 @@ def test_narrow_maps_of_strided_convolutions_are_right(width):
     assert torch.equal(model(x), exact)
 
 
+def test_layer_norms_of_any_model_sum_the_gradients_of_their_weights_in_float32():
+    model, x = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8)), torch.randn(2**14, 8)
+    keep_exact(model)
+    gradients = []
+    for low in (False, True):
+        with torch.autocast('cpu', torch.bfloat16, enabled=low):
+            result = model(x)
+        torch.manual_seed(1)
+        gradients.append(torch.autograd.grad(result, list(model[1].parameters()), torch.randn_like(result) + 0.1))
+    for exact, value in zip(*gradients, strict=True):
+        assert (value - exact).norm() < 0.02 * exact.norm()
+
+
 def samples_of(method):
     """Truth for two images."""
     if method in ('upernet', 'semfpn'):
