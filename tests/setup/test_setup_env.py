@@ -186,11 +186,11 @@ def test_an_interrupt_ends_a_command_with_its_children(venv: Venv, tmp_path: Pat
 
 
 def test_commands_do_not_see_settings_that_lead_out_of_the_venv(venv: Venv, monkeypatch) -> None:
-    for name in ('PYTHONPATH', 'PIP_USER', 'PIP_TARGET'):
+    for name in ('PYTHONPATH', 'PIP_USER', 'PIP_TARGET', 'PYTHONDONTWRITEBYTECODE'):
         monkeypatch.setenv(name, '1')
     monkeypatch.setenv('MAX_JOBS', '7')
     seen = venv.run(sys.executable, '-c', 'import os; print(*os.environ)', env={'EXTRA': '1'}).stdout.split()
-    assert not {'PYTHONPATH', 'PIP_USER', 'PIP_TARGET'} & set(seen)
+    assert not {'PYTHONPATH', 'PIP_USER', 'PIP_TARGET', 'PYTHONDONTWRITEBYTECODE'} & set(seen)
     assert {'MAX_JOBS', 'EXTRA', 'PATH'} <= set(seen)
 
 

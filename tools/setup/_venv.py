@@ -11,8 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, CompletedProcess, Popen, TimeoutExpired
 
-# Environment variables that would make pip or Python read or write outside .venv.
-UNWANTED = {'PYTHONPATH', 'PYTHONHOME', 'PIP_USER', 'PIP_TARGET', 'PIP_PREFIX', 'PIP_REQUIRE_VIRTUALENV'}
+# Environment variables that would make pip or Python read or write outside .venv, or compile at every start anew.
+UNWANTED = {
+    'PYTHONPATH',
+    'PYTHONHOME',
+    'PYTHONDONTWRITEBYTECODE',
+    'PIP_USER',
+    'PIP_TARGET',
+    'PIP_PREFIX',
+    'PIP_REQUIRE_VIRTUALENV',
+}
 # What pip or ninja print at each step: 'Collecting torch' or '[12/78]'.
 STEP = r'^\s*(\[\d+/\d+\]|(?:Collecting|Downloading|Building|Installing) .{,60})'
 
@@ -86,7 +94,7 @@ class Venv:
     def install(self, *what: str | Path) -> None:
         """Run `pip install` with the pins. Raises SetupError with pip's own errors.
 
-        Byte code is left to the first import: compiling all of torch at once takes most of a minute.
+        Byte code is left to the check at the end: compiling all of torch at once takes most of a minute.
         """
         result = self.pip('install', '--no-compile', '-c', self.constraints, *what)
         if result.returncode:
