@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
-from mlp_dense.datasets.heads import ImageFileError
+from PIL import Image
+
+from mlp_dense.datasets.checks.labels import read_labels
+from mlp_dense.datasets.heads import BYTES, ImageFileError, unlimited_pillow
 
 
 class CheckedLabels:
@@ -28,13 +32,27 @@ class CheckedLabels:
                 f'labels {path} are of {labels.shape[1]} x {labels.shape[0]} pixels and the image of {size[1]} x '
                 f'{size[0]}; make both of a size'
             )
-        beyond = labels[(labels >= self.num_classes) & (labels != self.ignored) & (labels != 255)]
+        beyond = labels[(labels >= self.num_classes) & (labels != self.ignored)]
         if beyond.size:
             raise ImageFileError(
-                f'labels {path} hold {beyond[0]} when loaded, but the classes are 0 to {self.num_classes - 1} (255: '
-                f'not labelled); correct the file, metainfo.classes or reduce_zero_label'
+                f'labels {path} hold {beyond[0]} when loaded, but the classes are 0 to {self.num_classes - 1} '
+                f'({self.ignored}: not labelled); correct the file, metainfo.classes or reduce_zero_label'
             )
+        if path and (value := wide_value(path)) is not None:
+            fault = f'hold {value}, which reading cuts to 8 bits ({value % 256})'
+            raise ImageFileError(f'labels {path} {fault}; write class indices 0, 1, 2, ...')
         return data
+
+
+@lru_cache(2**17)
+def wide_value(path: str) -> int | None:
+    """Return a value of a label file that is not one of 8 bits, to which mmseg cuts all; None if there is none."""
+    try:
+        with unlimited_pillow(), Image.open(path) as image:
+            is_wide = image.mode in BYTES
+    except OSError:  # no file on this machine, or none that Pillow knows
+        return None
+    return next((value for value in read_labels(path).values if not 0 <= value <= 255), None) if is_wide else None
 
 
 def watch_labels(dataset: Any) -> None:

@@ -23,6 +23,8 @@ READ_HERE = ('data_root', 'model_wrapper_cfg', 'tta_model', 'tta_pipeline')
 of the config file, copied into other keys when it is read.
 """
 
+QUOTES = '\'"'
+
 
 def apply_option(cfg: Config, key: str, value: Any) -> None:
     """Set one key of a config.
@@ -65,40 +67,49 @@ def parse_value(text: str, old: Any = None) -> Any:
     """Read what an option's text stands for: a number, true, false, None, a list, a tuple, a dict, or the text itself.
 
     Args:
-        text: ``[a,b]`` is a list, ``(a,b)`` a tuple and ``dict(key=a)`` a dict. Commas without brackets make a list
-            only where the old value is a list or tuple, and of numbers also where it is no text: paths may hold commas
-            and spaces.
+        text: ``[a,b]`` is a list, ``(a,b)`` a tuple and ``dict(key=a)`` a dict, in which what stands in quotes is a
+            text with its commas and brackets. Commas without brackets make a list only where the old value is a list
+            or tuple, and of numbers also where it is no text: paths may hold commas and spaces.
         old: the value in the config. In the place of a path any text but ``None`` is a path.
 
     Raises:
         ValueError: the text begins with a bracket that is not closed, or ``dict(...)`` holds other than ``key=value``.
     """
-    if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"':
+    if len(text) > 1 and text[0] == text[-1] and text[0] in QUOTES and text[0] not in text[1:-1]:
         text = text[1:-1]
     if isinstance(old, str) and '/' in old:
         return None if text == 'None' else text
     make = {'[]': list, '()': tuple}.get(text[:1] + text[-1:])
     if make and (parts := _split(text[1:-1])) is not None:
-        return make(parse_value(part) for part in parts)
+        return make(map(_parse_part, parts))
     if text.startswith('dict(') and text.endswith(')') and (parts := _split(text[5:-1])) is not None:
         pairs = [part.partition('=') for part in parts]
         if not all(key.strip().isidentifier() and sign for key, sign, _ in pairs):
             raise ValueError('write it as dict(key=value, ...)')
-        return {key.strip(): parse_value(value.strip()) for key, _, value in pairs}
+        return {key.strip(): _parse_part(value.strip()) for key, _, value in pairs}
     parts = _split(text)
     if parts is None and text[0] in '[(':
-        raise ValueError('the brackets do not match')
+        raise ValueError('the brackets or quotes do not match')
     if parts and parts != [text.strip()] and not isinstance(old, str):
-        values = [parse_value(part) for part in parts]
+        values = [*map(_parse_part, parts)]
         if isinstance(old, (list, tuple)) or not any(isinstance(value, str) for value in values):
             return values
     return DictAction._parse_int_float_bool(text)
 
 
+def _parse_part(text: str) -> Any:
+    """Read a part of a list, tuple or dict: a text where it stands in quotes."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in QUOTES else parse_value(text)
+
+
 def _split(text: str) -> list[str] | None:
-    """Split a text at the commas outside of brackets; None if its brackets do not match."""
-    parts, depth = [''], 0
+    """Split a text at the commas outside of brackets and quotes; None if its brackets or quotes do not match."""
+    parts, depth, quote = [''], 0, ''
     for char in text:
+        if quote or (char in QUOTES and parts[-1].rstrip()[-1:] in ('', *'=,([')):  # not an apostrophe
+            quote = '' if char == quote else quote or char
+            parts[-1] += char
+            continue
         depth += (char in '[(') - (char in '])')
         if depth < 0:
             return None
@@ -107,7 +118,7 @@ def _split(text: str) -> list[str] | None:
         else:
             parts[-1] += char
     parts = [part.strip() for part in parts]
-    return None if depth else parts if parts[-1] else parts[:-1]  # without what follows a comma at the end
+    return None if depth or quote else parts if parts[-1] else parts[:-1]  # without what follows a comma at the end
 
 
 def find_present(cfg: Config, key: str, known: bool = True) -> Any:

@@ -36,6 +36,8 @@ def dataset(tmp_path):
         (np.resize(np.array([0, 1, 3], np.uint8), (24, 32)), r'hold 2 when loaded, but the classes are 0 to 1'),
         (np.ones((32, 24), np.uint8), r'are of 24 x 32 pixels and the image of 32 x 24'),
         (np.ones((24, 32, 3), np.uint8), r'have 3 channels'),
+        (np.resize(np.array([0, 1, 2, 255], np.uint16), (24, 32)), None),
+        (np.resize(np.array([0, 1, 2, 258], np.uint16), (24, 32)), r'hold 258, which reading cuts to 8 bits \(2\)'),
     ],
 )
 def test_labels_are_checked_as_they_are_loaded(labels, fault, dataset, tmp_path):
