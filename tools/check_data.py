@@ -81,8 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from mlp_dense.engine.checks.files import check_files
-    from mlp_dense.engine.checks.labels import check_zero_label
+    from mlp_dense.engine.checks import check_settings
     from mlp_dense.engine.config import load_config
     from mlp_dense.errors import UserError
 
@@ -90,9 +89,7 @@ def run(args: argparse.Namespace) -> int:
     splits = [split for split in SPLITS if cfg.get(f'{split}_dataloader') and args.split in (None, split)]
     if not splits:
         raise UserError(f'the config has no {args.split or "train"}_dataloader; choose another --split or config')
-    check_zero_label(cfg)
-    for split in splits:
-        check_files(cfg, split)
+    check_settings(cfg, *splits)
     totals: Counter[str] = Counter()
     groups: dict[str, list[Finding]] = {}
     with Progress(console=Console(stderr=True), transient=True) as progress:

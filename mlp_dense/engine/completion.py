@@ -10,9 +10,12 @@ from mmengine.config import Config, ConfigDict
 
 from mlp_dense.datasets.palette import extend_palette
 from mlp_dense.engine.data_roots import flatten
-from mlp_dense.engine.metainfo import SPLITS, class_names, datasets, metainfo
-from mlp_dense.engine.registered import find_class
+from mlp_dense.engine.metainfo import SPLITS, class_names, datasets, evaluators, metainfo
+from mlp_dense.engine.registered import find_class, is_a
 from mlp_dense.errors import UserError
+
+IGNORED = 255
+"""The label that mmseg leaves out of losses and metrics unless it is told another."""
 
 
 def complete(cfg: Config) -> None:
@@ -30,6 +33,8 @@ def complete(cfg: Config) -> None:
             node.pop('avg_non_ignore', None)
     if cfg.get('default_scope') == 'mmpretrain':
         _fit_one_hot_labels(cfg)
+    if cfg.get('default_scope') == 'mmseg':
+        _fit_ignored_label(cfg)
 
 
 def complete_hooks(cfg: Config) -> None:
@@ -50,6 +55,27 @@ def _fit_one_hot_labels(cfg: Config) -> None:
     preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor')
     if number is not None and isinstance(preprocessor, dict) and preprocessor.get('num_classes', number) != number:
         preprocessor['num_classes'] = number
+
+
+def _fit_ignored_label(cfg: Config) -> None:
+    """Let data, padding and metrics leave out the label that a head leaves out, where they say nothing about it."""
+    heads = [node for key, node in flatten(cfg.get('model')) if key.rstrip('.0123456789').endswith('_head')]
+    labels = [head['ignore_index'] for head in heads if isinstance(head, Mapping) and 'ignore_index' in head]
+    if not labels or not isinstance(labels[0], int) or labels[0] == IGNORED:
+        return
+    for _, dataset in datasets(cfg):
+        if is_a(cfg, dataset, 'DATASETS', 'BaseSegDataset'):
+            dataset.setdefault('ignore_index', labels[0])
+        for step in dataset.get('pipeline') or ():
+            if step.get('type') == 'RandomCrop':
+                step.setdefault('ignore_index', labels[0])
+    for split in SPLITS:
+        for _, evaluator in evaluators(cfg, split):
+            if is_a(cfg, evaluator, 'METRICS', 'IoUMetric'):
+                evaluator.setdefault('ignore_index', labels[0])
+    preprocessor = cfg.model.get('data_preprocessor')
+    if isinstance(preprocessor, dict) and preprocessor.get('seg_pad_val', IGNORED) == IGNORED:
+        preprocessor['seg_pad_val'] = labels[0]
 
 
 def without_workers(loader: Mapping[str, Any]) -> ConfigDict:

@@ -71,7 +71,11 @@ def test_nothing_is_said_of_what_is_right(root, thorough):
         ('', 'is empty'),
         ('[]', 'holds no dict'),
         ('\ufeff{}', 'begins with a byte order mark'),
-        (json.dumps({**CONTENT, 'annotations': [{**ANNOTATION, 'iscrowd': 1}]}), 'are crowds or ignored'),
+        (json.dumps({**CONTENT, 'annotations': [{**ANNOTATION, 'iscrowd': 1}]}), 'are crowds, ignored'),
+        (
+            json.dumps({**CONTENT, 'annotations': [{**ANNOTATION, 'bbox': [0.1, 0.2, 0.3, 0.4]}]}),
+            'less than a pixel, so',
+        ),
         ('{"a": 1}', 'has no images'),
         ('{"images": {}, "categories": []}', 'images is no list'),
         (json.dumps({**CONTENT, 'images': []}), 'images is empty'),
@@ -129,6 +133,7 @@ def test_an_annotation_that_cannot_be_used_is_named(root, values, fault, thoroug
     [
         (dict(bbox=[2, 3, 0, 8]), 'without area'),
         (dict(bbox=[2, 3, -4, 8]), 'without area'),
+        (dict(bbox=[2, 3, 0.9, 8]), 'of less than a pixel'),
         (dict(bbox=[40, 3, 10, 8]), 'outside its image of 32 x 24'),
         (dict(bbox=[-20, 3, 10, 8]), 'outside its image of 32 x 24'),
         (dict(bbox=[28, 3, 10, 8]), 'reaches beyond its image of 32 x 24'),
@@ -136,7 +141,7 @@ def test_an_annotation_that_cannot_be_used_is_named(root, values, fault, thoroug
 )
 @pytest.mark.parametrize('thorough', [True, False])
 def test_a_box_that_is_not_trained_on_is_named(root, values, fault, thorough):
-    ((level, message),) = check(root, changed('annotations', **values), thorough=thorough)
+    (level, message), *_ = check(root, changed('annotations', **values), thorough=thorough)
     assert (level, 'annotation id 5' in message, fault in message) == ('warning', True, True)
 
 

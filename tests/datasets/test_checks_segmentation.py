@@ -154,9 +154,11 @@ def test_images_of_another_suffix_are_told(root, suffix, thorough):
     shutil.move(root / 'img/a.jpg', root / f'img/a{suffix}')
     findings = check(root, thorough)
     assert any(
-        level == 'warning' and f'1 images end in {suffix} and are not used beside 2 that end in .jpg' in text
+        level == 'error' and f'1 images end in {suffix} and are not used beside 2 that end in .jpg' in text
         for level, text in findings
     )
+    shutil.copy(root / f'img/a{suffix}', root / 'img/a.jpg')  # two files of one name: nothing is left out
+    assert check(root, thorough) == []
     for path in list((root / 'img').rglob('[!.]*.jpg')):
         path.rename(path.with_suffix('.png'))
     ((level, text), *_) = check(root, thorough)
@@ -170,10 +172,26 @@ def test_files_that_belong_to_other_data_are_left_alone(root):
     assert check(root, data_prefix=dict(img_path='img', seg_map_path='img/lab')) == []
 
 
-def test_labels_without_image_are_listed(root):
+@pytest.mark.parametrize('thorough', [True, False])
+def test_labels_without_image_are_counted(root, thorough):
     (root / 'img/ä.jpg').unlink()
-    ((level, text),) = check(root)
-    assert (level, text.startswith(f'{root / "lab/ä.png"}: has no image')) == ('warning', True)
+    ((level, text),) = check(root, thorough)
+    assert level == 'warning'
+    assert text.startswith(f'{root / "lab"}: 1 of 3 files have no image and are not used, such as ä.png: there is no ä')
+
+
+def test_lossy_labels_are_told(root):
+    for path in (root / 'lab').rglob('[!.]*.png'):
+        save(path.with_suffix('.jpg'), np.full(SIZE, 1, np.uint8))
+    findings = check(root, seg_map_suffix='.jpg')
+    assert ('warning', True) in [(level, 'the label maps are JPEG files' in text) for level, text in findings]
+
+
+def test_the_ignored_label_is_the_data_sets(root):
+    assert [level for level, _ in check(root, ignore_index=100)] == ['error'] * 3  # 255 is then no label
+    save(root / 'lab/a.png', np.array([0, 1, 2, 100], np.uint8))
+    findings = check(root, ignore_index=100)
+    assert [text.partition(': ')[2][:43] for _, text in findings] == ['holds 255, but labels are 0 to 2 or 100 (no'] * 2
 
 
 def test_a_list_of_names_says_what_is_used(root):

@@ -97,7 +97,8 @@ def test_layouts(file, folder, tmp_path):
         write(root / file.format(split=split), annotations(3, first), root / folder.format(split=split))
     (root / 'annotations').mkdir(exist_ok=True)
     (root / 'annotations/captions_train2017.json').write_text('{"images": [], "annotations": []}')
-    cfg, _ = make(root, tmp_path / 'own.py')
+    cfg, printed = make(root, tmp_path / 'own.py')
+    assert f'{root / "annotations/captions_train2017.json"} holds no boxes and is left out' in printed
     assert check(cfg) == {1: 'train', 2: 'train', 3: 'train', 4: 'val', 5: 'val', 6: 'val'}
     assert cfg.model.bbox_head.num_classes == 3
     assert [path.name for path in tmp_path.iterdir()] in (['data', 'own.py'], ['own.py', 'data'])

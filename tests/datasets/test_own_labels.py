@@ -145,7 +145,7 @@ def test_lists_of_pascal_voc_are_followed(tmp_path):
     (root / 'ImageSets/Segmentation/val.txt').write_text('p0\n')
     cfg, datasets, printed = make(root)
     assert check(cfg, datasets) == {1: 'train', 3: 'train', 0: 'val'}
-    assert '1 images have no label map' in printed
+    assert '1 images without label map' in printed
     assert [tuple(color) for color in cfg.palette] == COLORS
 
 
@@ -240,7 +240,7 @@ def test_mixed_suffixes_are_all_read(tmp_path):
     write_image(root / 'images/val/p9.jpg', 9)
     cfg, datasets, printed = make(root)
     assert len(check(cfg, datasets)) == 4
-    assert '1 images have no label map and are left out, such as images/val/p9.jpg' in printed
+    assert '1 images without label map are left out, such as images/val/p9.jpg' in printed
 
 
 def test_palettes_that_differ_are_read_by_colour(tmp_path):
@@ -268,6 +268,12 @@ def noise(labels: np.ndarray) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, labels.shape, np.uint8)
 
 
+def smooth(labels: np.ndarray) -> np.ndarray:
+    """A label map that was made smaller and larger again as a photograph is."""
+    image = Image.fromarray(labels * 100)
+    return np.asarray(image.resize((24, 20), Image.Resampling.BILINEAR).resize(SIZE, Image.Resampling.BILINEAR))
+
+
 @pytest.mark.parametrize(
     ('image', 'label', 'values', 'options', 'told'),
     [
@@ -275,6 +281,15 @@ def noise(labels: np.ndarray) -> np.ndarray:
         ('images/{name}.jpg', 'masks/x{name}.png', None, {}, 'no label map has the name of an image'),
         ('images/{name}.jpg', 'masks/{name}.png', noise, {}, 'more than 200 different values (depths, instances'),
         ('images/{name}.jpg', 'masks/{name}.png', lambda labels: labels * 0, {}, 'a segmentor needs two'),
+        ('images/{name}.png', 'masks/{name}.jpg', lambda labels: labels * 99, {}, 'p0.jpg is a JPEG, which changes'),
+        ('images/{name}.jpg', 'masks/{name}.png', smooth, {}, 'values occur along edges alone, as where label maps'),
+        (
+            'images/{name}.jpg',
+            'masks/{name}.png',
+            lambda labels: labels.astype(np.uint16) * 100,
+            {'classes': ','.join(f'c{n}' for n in range(300))},
+            '300 classes; mmseg reads labels of 8 bits',
+        ),
         ('images/{name}.jpg', 'masks/{name}.png', None, {'labels': 'gt'}, '--labels gt is no folder in'),
         ('images/{name}.jpg', 'masks/{name}.png', None, {'ignore': ('sky',)}, '--ignore sky: no class or value'),
         ('images/{name}.jpg', 'masks/{name}.png', None, {'classes': 'a,b,c,d,e'}, ''),

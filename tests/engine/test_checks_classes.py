@@ -12,6 +12,9 @@ from mlp_dense.datasets.shapes import DET_METAINFO, SEG_METAINFO
 from mlp_dense.engine.checks import check_data
 from mlp_dense.engine.checks.annotations import read_categories
 from mlp_dense.engine.checks.classes import check_classes, class_count, heads
+from mlp_dense.engine.checks.labels import check_ignored_label
+from mlp_dense.engine.completion import complete
+from mlp_dense.engine.metainfo import datasets
 from mlp_dense.errors import UserError
 
 DET, SEG = list(DET_METAINFO['classes']), list(SEG_METAINFO['classes'])
@@ -214,3 +217,39 @@ def test_what_the_line_says_is_enough(small):
     error = line(small('retinanet', everywhere('metainfo.classes', DET[::-1])))
     right = re.search(r'classes=(\(.*\))', error)[1]
     check_data(small('retinanet', everywhere('metainfo.classes', right)), 'train', 'val')
+
+
+def test_a_head_sets_what_is_ignored(small):
+    cfg = small('upernet', {'model.decode_head.ignore_index': 100, 'model.auxiliary_head.ignore_index': 100})
+    complete(cfg)
+    assert cfg.train_dataloader.dataset.ignore_index == cfg.val_evaluator.ignore_index == 100
+    assert cfg.model.data_preprocessor.seg_pad_val == cfg.train_dataloader.dataset.pipeline[3].ignore_index == 100
+    assert 'train_dataloader.dataset.reduce_zero_label makes 255 of what is not labelled' in line(cfg)
+    for _, dataset in datasets(cfg):
+        dataset.reduce_zero_label = False
+    check_ignored_label(cfg)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'expected'),
+    [
+        ('model.auxiliary_head', 100, 'model.auxiliary_head.ignore_index is 100'),
+        ('val_dataloader.dataset', 0, 'val_dataloader.dataset.ignore_index is 0'),
+        ('val_evaluator', 3, 'val_evaluator.ignore_index is 3'),
+    ],
+)
+def test_ignored_labels_that_differ(key, value, expected, small):
+    cfg = small('upernet', {f'{key}.ignore_index': value})
+    assert f'model.decode_head.ignore_index is 255, but {expected}: what is not labelled' in line(cfg)
+
+
+def test_labels_have_8_bits(small):
+    names = [f'{index}' for index in range(256)]
+    cfg = small('semfpn', {'model.decode_head.num_classes': 256, **everywhere('metainfo.classes', names)})
+    assert 'has 256 classes, but mmseg reads labels of 8 bits' in line(cfg)
+
+
+def test_classes_that_are_those_of_the_library(small):
+    assert 'has 80 classes; set num_classes=80 there, or name those of your data in train_data' in line(
+        small('retinanet', {'train_dataloader.dataset.metainfo': None, 'model.bbox_head.num_classes': 3})
+    )

@@ -14,7 +14,7 @@ from mlp_dense.engine.checks import check_training
 from mlp_dense.engine.checks.class_folders import check_class_folders
 from mlp_dense.engine.checks.classes import check_classes
 from mlp_dense.engine.checks.classifiers import check_classifier
-from mlp_dense.engine.checks.labels import check_zero_label
+from mlp_dense.engine.checks.labels import check_ignored_label, check_zero_label
 from mlp_dense.engine.checks.loading import check_loader
 from mlp_dense.engine.checks.losses import check_model
 from mlp_dense.engine.config import load_config
@@ -64,4 +64,5 @@ def test_a_right_config_passes(path):
     check_classes(cfg)
     check_classifier(cfg, 'train', 'val', 'test')
     check_zero_label(cfg)
+    check_ignored_label(cfg)
     check_training(cfg)

@@ -133,7 +133,11 @@ def test_a_plus_sets_any_key(key, value):
         ("'[1,2]'", None, [1, 2]),
         ("'a,b','c'", [], ['a,b', 'c']),
         ("('a, b', c)", None, ('a, b', 'c')),
-        ("dict(classes=('a,b', '(c', \"d's\"), root=/it's/x)", None, {'classes': ('a,b', '(c', "d's"), 'root': "/it's/x"}),
+        (
+            "dict(classes=('a,b', '(c', \"d's\"), root=/it's/x)",
+            None,
+            {'classes': ('a,b', '(c', "d's"), 'root': "/it's/x"},
+        ),
         ("['1', 1]", None, ['1', 1]),
         ('', 'text', ''),
     ],
@@ -146,7 +150,9 @@ def test_a_value_arrives_as_typed(text, old, value):
 
 @pytest.mark.parametrize('text', ['[64', '(64,(1,2)', '[(1]', '[1,2', '[1]]', "['a, b]"])
 def test_brackets_must_match(text):
-    with pytest.raises(UserError, match=re.escape(f'option model.test_cfg.mode={text}: the brackets or quotes do not match')):
+    with pytest.raises(
+        UserError, match=re.escape(f'option model.test_cfg.mode={text}: the brackets or quotes do not match')
+    ):
         load_config(UPERNET, [('model.test_cfg.mode', text)])
 
 

@@ -133,3 +133,5 @@ def test_what_splits_and_steps_disagree_about(root):
     assert f'has cat and lacks kite, unlike {root}/classes/train' in done.output
     differs = ['--cfg-options', 'train_dataloader.dataset.reduce_zero_label=False']
     assert 'reduce_zero_label' in check('semfpn', root, *differs).error
+    edit(root, lambda content: content['categories'].reverse())
+    assert 'in another order than the categories of' in check('retinanet', root).error

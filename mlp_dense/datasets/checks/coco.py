@@ -214,8 +214,9 @@ def _box_findings(box: Any, name: str, image: Mapping[str, Any], file: str) -> I
         return
     x, y, width, height = box
     size = image.get('width', 0), image.get('height', 0)
-    if width <= 0 or height <= 0:
-        message = f'{name} has the bbox {box} without area and is not trained on; bbox is x, y, width, height'
+    if is_too_small(box):
+        what = 'without area' if min(width, height) <= 0 else 'of less than a pixel'
+        message = f'{name} has the bbox {box} {what} and is not trained on; bbox is x, y, width, height in pixels'
         yield Finding('warning', file, message, 'boxes without area')
     elif all(is_number(side, above=0) for side in size):
         right, bottom = size[0] + SLACK, size[1] + SLACK
@@ -225,6 +226,11 @@ def _box_findings(box: Any, name: str, image: Mapping[str, Any], file: str) -> I
         elif min(x, y) < -SLACK or x + width > right or y + height > bottom:
             message = f'{name} has the bbox {box}, which reaches beyond its image of {size[0]} x {size[1]}'
             yield Finding('warning', file, f'{message}; bbox is x, y, width, height', 'boxes beyond the edge')
+
+
+def is_too_small(box: Any) -> bool:
+    """Tell whether mmdet leaves out an annotation for its ``bbox``; False for one that is to be derived."""
+    return box is not None and min(box[2:]) < 1
 
 
 def is_usable_id(value: Any) -> TypeGuard[int]:

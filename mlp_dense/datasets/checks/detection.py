@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.fileio import list_dir_or_file
 
-from mlp_dense.datasets.checks.coco import content_findings, glance, read_coco
+from mlp_dense.datasets.checks.coco import content_findings, glance, is_too_small, read_coco
 from mlp_dense.datasets.checks.findings import Finding, absent_classes
 from mlp_dense.datasets.checks.images import Picture, is_known, picture_findings, read_picture
 from mlp_dense.datasets.checks.masks import is_number
@@ -65,7 +65,8 @@ def _use_findings(settings: DetectionSettings, content: Mapping[str, Any], thoro
     for annotation in content.get('annotations', []):
         if annotation.get('category_id') in used:
             is_left_out = annotation.get('iscrowd') or annotation.get('ignore')
-            counts[names[annotation['category_id']]] += not is_left_out
+            is_lost = not settings.test_mode and is_too_small(annotation.get('bbox'))
+            counts[names[annotation['category_id']]] += not (is_left_out or is_lost)
             annotated.add(annotation.get('image_id'))
     lacking = [name for name in settings.classes or names.values() if name in names.values() and not counts[name]]
     if content.get('annotations'):
@@ -73,8 +74,11 @@ def _use_findings(settings: DetectionSettings, content: Mapping[str, Any], thoro
     if settings.test_mode:
         return
     if annotated and not any(counts.values()):
-        message = 'all annotations of the classes are crowds or ignored (iscrowd, ignore), so nothing is left to learn'
-        yield Finding('error', settings.ann_file, f'{message}; correct the file', 'no objects')
+        message = (
+            'all annotations of the classes are crowds, ignored (iscrowd, ignore) or of less than a pixel, so nothing '
+            'is left to learn; correct the file, in which bbox is x, y, width and height in pixels'
+        )
+        yield Finding('error', settings.ann_file, message, 'no objects')
     images = content['images']
     empty = [image for image in images if settings.filter_empty and image.get('id') not in annotated]
     small = [

@@ -70,7 +70,8 @@ def label_findings(
         yield Finding('error', path, message, 'labels of several channels')
         return
     limit = file_limit(settings, num_classes)
-    values = [value for value in labels.values if value not in (255, settings.ignore_index)]
+    ignored = {settings.ignore_index, *[255] * settings.reduce_zero_label}
+    values = [value for value in labels.values if value not in ignored]
     wide = [value for value in values if not 0 <= value <= 255]
     beyond = [value for value in values if limit is not None and value >= limit]
     if wide:
@@ -79,7 +80,7 @@ def label_findings(
     elif beyond and limit is not None:
         what = f'{", ".join(map(str, beyond[:3]))}{", ..." if len(beyond) > 3 else ""}'
         zero = ' (0: not labelled, as reduce_zero_label is set)' if settings.reduce_zero_label else ''
-        message = f'holds {what}, but labels are 0 to {limit - 1}{zero} or 255 (not labelled)'
+        message = f'holds {what}, but labels are 0 to {limit - 1}{zero} or {settings.ignore_index} (not labelled)'
         yield Finding('error', path, f'{message}; correct the file or metainfo.classes', 'labels beyond the classes')
 
 
@@ -104,6 +105,9 @@ def set_findings(
     folder = settings.labels or settings.images
     limit = file_limit(settings, num_classes)
     present = {*values}
+    if settings.seg_map_suffix.lower().endswith(('.jpg', '.jpeg')):
+        message = 'the label maps are JPEG files, which change values along edges; write them as PNG'
+        yield Finding('warning', folder, message, 'lossy labels')
     if present == {0, 255} or (present == {255}) or (present == {0} and settings.reduce_zero_label):
         level = 'error' if complete or files >= 20 else 'warning'
         left = 'one class' if present == {0, 255} and not settings.reduce_zero_label else 'nothing'

@@ -30,8 +30,7 @@ def check_segmentation(
     yield from findings
     yield from _suffix_findings(settings, names)
     label_of = {name: label_path(settings, name) for name in names}
-    if settings.labels and thorough:
-        yield from _orphan_findings(settings, names)
+    yield from _orphan_findings(settings, names)
 
     def read(name: str) -> tuple[Picture, Labels | None]:
         path = label_of[name]
@@ -99,15 +98,18 @@ def _files(folder: str) -> list[str]:
 
 
 def _suffix_findings(settings: SegmentationSettings, names: list[str]) -> Iterator[Finding]:
-    """Yield a finding if images of another suffix, which the data set does not use, lie beside those that it uses."""
+    """Yield a finding if images of another suffix, which the data set does not use, lie beside those that it uses.
+
+    It is an error where they have labels: so much of the data would be left out.
+    """
     if settings.ann_file or not names:
         return
     labels = settings.labels
     within = os.path.relpath(labels, settings.images) if labels else '..'
-    unused: dict[str, list[str]] = {}
+    stems, unused = {*names}, dict[str, list[str]]()
     for path in _files(settings.images):
         stem, suffix = os.path.splitext(path)
-        is_used = path.endswith(settings.img_suffix) or settings.img_suffix.endswith(suffix)
+        is_used = path.endswith(settings.img_suffix) or settings.img_suffix.endswith(suffix) or stem in stems
         if is_used or not is_known(path):
             continue
         if within == '.' or path.startswith(within + os.sep):
@@ -117,20 +119,20 @@ def _suffix_findings(settings: SegmentationSettings, names: list[str]) -> Iterat
     for suffix, paths in unused.items():
         message = (
             f'{len(paths)} images end in {suffix} and are not used beside {len(names)} that end in '
-            f'{settings.img_suffix}, the img_suffix (first: {paths[0]}); give all files one suffix'
+            f'{settings.img_suffix}, the img_suffix (first: {paths[0]}); give all files one suffix, or name those that '
+            f'are meant in ann_file; tools/own_data.py writes a config that reads all'
         )
-        yield Finding('warning', settings.images, message, 'mixed suffixes')
+        yield Finding('error' if labels else 'warning', settings.images, message, 'mixed suffixes')
 
 
 def _orphan_findings(settings: SegmentationSettings, names: list[str]) -> Iterator[Finding]:
-    """Yield a finding for each label file without an image."""
-    if settings.ann_file or not settings.labels or not Path(settings.labels).is_dir():
+    """Yield a finding if there are label files without an image."""
+    labels = settings.labels
+    if settings.ann_file or not labels or not Path(labels).is_dir() or os.path.samefile(labels, settings.images):
         return
-    stems = {*names}
-    for path in sorted(_files(settings.labels)):
-        if path.endswith(settings.seg_map_suffix) and path[: -len(settings.seg_map_suffix)] not in stems:
-            stem = path[: -len(settings.seg_map_suffix)]
-            if os.path.samefile(settings.labels, settings.images):
-                continue
-            message = f'has no image {stem}{settings.img_suffix} in {settings.images}'
-            yield Finding('warning', os.path.join(settings.labels, path), message, 'labels without image')
+    suffix, stems = settings.seg_map_suffix, {*names}
+    files = sorted(path for path in _files(labels) if path.endswith(suffix))
+    if alone := [path for path in files if path[: -len(suffix)] not in stems]:
+        what = f'{len(alone)} of {len(files)} files have no image and are not used'
+        message = f'{what}, such as {alone[0]}: there is no {alone[0][: -len(suffix)]}{settings.img_suffix} in '
+        yield Finding('warning', labels, f'{message}{settings.images}', 'labels without image')

@@ -71,6 +71,8 @@ def find_classes(scan: Scan, table: list[Entry], ignore: Iterable[str] = ()) -> 
             f'the label maps hold {", ".join(map(scan.show, sorted(scan.pixels)[:5]))} only, which leaves '
             f'{len(classes.names)} class; a segmentor needs two, such as background and object'
         )
+    if len(classes.names) > IGNORED - classes.reduce_zero_label:
+        raise UserError(f'{len(classes.names)} classes; mmseg reads labels of 8 bits, which leave 0 to 254 for classes')
     return classes
 
 

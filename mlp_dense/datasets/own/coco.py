@@ -35,8 +35,8 @@ def inspect_coco(request: Request) -> OwnData:
         roots = [Path(request.images) if Path(request.images).is_dir() else folder / request.images]
         if not roots[0].is_dir():
             raise UserError(f'--images {request.images} is no folder')
-    parts, notes = {}, []
-    for split, path in find_files(data, request.val).items():
+    parts, notes = {}, list[str]()
+    for split, path in find_files(data, request.val, notes).items():
         parts[split] = find_images(path, read_checked(path, request.task == 'instance'), split, roots)
         notes += _drop_missing(parts[split])
     files, note = _divide(parts, request.seed)

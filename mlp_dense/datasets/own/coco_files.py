@@ -48,14 +48,16 @@ def read_checked(path: Path, masks: bool) -> dict[str, Any]:
     return content
 
 
-def find_files(data: Path, val: str = '') -> dict[str, Path]:
+def find_files(data: Path, val: str, notes: list[str]) -> dict[str, Path]:
     """Return the annotation files of a folder, or of the JSON file that the user named, by split.
+
+    The JSON files that are left out go to ``notes``.
 
     Raises:
         UserError: there is none, or several for one split.
     """
     if data.is_dir():
-        files = _choose(data, _coco_below(data))
+        files = _choose(data, _coco_below(data, notes))
     else:
         files = {'train': data}
         paths = [path for path in sorted(data.parent.glob('*.json')) if split_of_name(path.name) == 'val']
@@ -70,7 +72,7 @@ def find_files(data: Path, val: str = '') -> dict[str, Path]:
     return files
 
 
-def _coco_below(folder: Path) -> list[Path]:
+def _coco_below(folder: Path, notes: list[str]) -> list[Path]:
     """List the COCO files with boxes below a folder."""
     paths = sorted(below / name for below, names in walk(folder) for name in names if name.endswith('.json'))
     if not paths:
@@ -79,7 +81,9 @@ def _coco_below(folder: Path) -> list[Path]:
         raise UserError(
             f'{folder} holds {len(paths)} JSON files, one an image, as of labelme? Make one COCO JSON of them'
         )
-    return [path for path in paths if _has_boxes(path)]
+    files = [path for path in paths if _has_boxes(path)]
+    notes += [f'{path} holds no boxes and is left out' for path in paths if path not in files]
+    return files
 
 
 def _has_boxes(path: Path) -> bool:

@@ -19,6 +19,8 @@ from mlp_dense.errors import UserError
 
 MOST = 200
 """The most different values or colours of label maps; more are depths, instances or photographs."""
+THIN = 4
+"""From how many values on that occur along edges alone, if they are the most, label maps count as smoothed."""
 
 
 def pack(color: Sequence[int]) -> int:
@@ -40,6 +42,8 @@ class Scan:
     images: Counter[int] = field(default_factory=Counter)
     example: dict[int, str] = field(default_factory=dict)
     """The first file that holds a key."""
+    inner: set[int] = field(default_factory=set)
+    """The keys of pixels whose four neighbours are alike."""
     colors: dict[int, Color] = field(default_factory=dict)
     """The colours of values in files with a palette."""
     sizes: list[Size] = field(default_factory=list)
@@ -61,12 +65,14 @@ def read_map(path: Path, as_colors: bool = False) -> LabelMap:
     """Read a label map, as colours where the file is in RGB or for ``as_colors``.
 
     Raises:
-        UserError: the file cannot be decoded, or holds fractions.
+        UserError: the file cannot be decoded, is a JPEG, or holds fractions.
     """
     palette: Sequence[Color] = ()
     check_head(str(path))
     try:
         with unlimited_pillow(), Image.open(path) as image:
+            if image.format in ('JPEG', 'MPO'):
+                raise UserError(f'label map {path} is a JPEG, which changes values along edges; write it as PNG')
             if as_colors or (image.mode not in ('1', 'L', 'P', 'I', 'F') and not image.mode.startswith('I;')):
                 red, green, blue = np.moveaxis(np.asarray(image.convert('RGB')), 2, 0)
                 return LabelMap(red.astype(np.int32) << 16 | green.astype(np.int32) << 8 | blue, True)
@@ -74,6 +80,8 @@ def read_map(path: Path, as_colors: bool = False) -> LabelMap:
             if image.mode == 'P':
                 numbers = image.getpalette('RGB') or []
                 palette = list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+    except UserError:
+        raise
     except Exception as error:  # Pillow's decoders raise half a dozen types
         raise UserError(f'label map {path} cannot be decoded ({str(error).split(" <_io")[0]}); replace it') from error
     if values.dtype.kind == 'f' and (values != np.round(values)).any():
@@ -92,7 +100,8 @@ def scan_maps(root: Path, names: Sequence[str], known: int = 0, as_colors: bool 
         as_colors: whether to count colours in any case.
 
     Raises:
-        UserError: a file cannot be read, some files are coloured and others not, or there are too many values.
+        UserError: a file cannot be read, some files are coloured and others not, there are too many values, or most
+            of them occur along edges alone, as in maps that were smoothed.
     """
     scan, follows = Scan(), True
     for index, name in enumerate(track(names, 'Reading label maps', transient=True)):
@@ -103,6 +112,7 @@ def scan_maps(root: Path, names: Sequence[str], known: int = 0, as_colors: bool 
             raise UserError(f'label map {root / name} is {kinds} and {root / names[0]} is not; write all in one way')
         scan.colored = labels.colored
         scan.sizes.append((labels.keys.shape[1], labels.keys.shape[0]))
+        present: set[int] = set()
         for key, count in zip(*map(np.ndarray.tolist, np.unique(labels.keys, return_counts=True)), strict=True):
             if follows and key < len(labels.palette):
                 color = labels.palette[key]
@@ -111,10 +121,28 @@ def scan_maps(root: Path, names: Sequence[str], known: int = 0, as_colors: bool 
             scan.pixels[key] += count
             scan.images[key] += 1
             scan.example.setdefault(key, name)
+            present.add(key)
+        if not known and not present <= scan.inner:
+            scan.inner |= inner_keys(labels.keys)
         if len(scan.pixels) > max(MOST, known + 1):
             what = 'colours (a photograph' if scan.colored else 'values (depths, instances'
             raise UserError(
                 f'label map {root / name}: more than {MOST} different {what}, a lossy JPEG?); label maps hold one '
                 f'value a class, without smoothing'
             )
+    edges = [] if known else [key for key in scan.pixels if key not in scan.inner]
+    if len(edges) >= THIN and 2 * len(edges) > len(scan.pixels):
+        key = edges[0]
+        raise UserError(
+            f'label map {root / scan.example[key]}: {scan.show(key)} and {len(edges) - 1} more of {len(scan.pixels)} '
+            f'values occur along edges alone, as where label maps were smoothed; write them anew, resized by the '
+            f'nearest pixel, or name the classes in a table (--classes)'
+        )
     return scan
+
+
+def inner_keys(keys: np.ndarray) -> set[int]:
+    """Return the values in (H, W) of pixels whose neighbours above, below, left and right have the same value."""
+    down, right = keys[1:] == keys[:-1], keys[:, 1:] == keys[:, :-1]
+    alike = (down[1:] & down[:-1])[:, 1:-1] & (right[:, 1:] & right[:, :-1])[1:-1]
+    return {*np.unique(keys[1:-1, 1:-1][alike]).tolist()}

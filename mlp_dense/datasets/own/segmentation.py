@@ -62,9 +62,9 @@ def inspect_labels(request: Request) -> OwnData:
 
 def _notes(pairs: Pairs, scan: Scan, classes: Classes) -> Iterator[str]:
     """Say what is left out and what never occurs."""
-    for names, what in ((pairs.unlabelled, 'images have no label map'), (pairs.unused, 'label maps no image')):
+    for names, what in ((pairs.unlabelled, 'images without label map'), (pairs.unused, 'label maps without image')):
         if names:
-            yield f'{len(names)} {what} and are left out, such as {names[0]}'
+            yield f'{len(names)} {what} are left out, such as {names[0]}'
     if scan.colored and (unknown := [key for key in classes.ignored if key in scan.pixels]):
         pixels, first = sum(scan.pixels[key] for key in unknown), unknown[0]
         yield (

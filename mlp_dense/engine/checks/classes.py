@@ -36,6 +36,8 @@ def check_classes(cfg: Config) -> None:
         if (names := class_names(cfg, dataset)) is not None:
             classes[key] = names
             _check_heads(cfg, key, dataset, len(names))
+            if len(names) > 255 and is_a(cfg, dataset, 'DATASETS', 'BaseSegDataset'):
+                raise UserError(f'{key} has {len(names)} classes, but mmseg reads labels of 8 bits: 0 to 254 at most')
     for key, names in classes.items():
         first = next(iter(classes))
         if names != classes[first]:
@@ -62,8 +64,8 @@ def check_class_list(cfg: Config, key: str, dataset: Mapping[str, Any]) -> None:
         raise UserError(f'{place} is the text {names!r}, and no file has that name; write one class as ({names!r},)')
     if not isinstance(names, (list, tuple)):
         raise UserError(f'{place} is a {type(names).__name__}; write the names as a tuple, since their order counts')
-    if not names or any(not isinstance(name, str) for name in names):
-        raise UserError(f'{place} is {str(names)[:60]}; write the names of the classes, as in ("cat", "dog")')
+    if not names or any(not isinstance(name, str) or not name.strip() for name in names):
+        raise UserError(f'{place} is {str(names)[-60:]}; write the names of the classes, as in ("cat", "dog")')
     if strange := [name for name in names if CONTROLS.search(name)]:
         fault = 'holds control characters, which a terminal obeys'
         raise UserError(f'{place}: the name {strange[0]!r:.80} {fault}; write it without them')
@@ -167,4 +169,6 @@ def _check_heads(cfg: Config, key: str, dataset: Mapping[str, Any], number: int)
             wrong[place] = count
     if wrong:
         places = ', '.join(f'{place}.num_classes is {count}' for place, count in wrong.items())
-        raise UserError(f'{places}, but {key} has {number} classes; set num_classes={number} there')
+        is_default = 'classes' not in (dataset.get('metainfo') or {}) and cfg.get('default_scope') != 'mmpretrain'
+        other = f', or name those of your data in {key}.metainfo.classes' if is_default else ''
+        raise UserError(f'{places}, but {key} has {number} classes; set num_classes={number} there{other}')

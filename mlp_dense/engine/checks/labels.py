@@ -1,10 +1,11 @@
-"""A check of what label maps say about the label 0."""
+"""Checks of the labels that stand for no class: 0, where it is one of these, and the one that is ignored."""
 
 from __future__ import annotations
 
 from mmengine.config import Config
 
-from mlp_dense.engine.metainfo import datasets
+from mlp_dense.engine.checks.classes import heads
+from mlp_dense.engine.metainfo import SPLITS, datasets, evaluators
 from mlp_dense.engine.registered import argument_value, is_a
 from mlp_dense.errors import UserError
 
@@ -29,4 +30,29 @@ def check_zero_label(cfg: Config) -> None:
             raise UserError(
                 f'{key}.reduce_zero_label is {is_ignored}, but {other}.reduce_zero_label is {value} for the same '
                 f'{dataset["data_root"]}: their labels would differ by one; set both alike'
+            )
+
+
+def check_ignored_label(cfg: Config) -> None:
+    """Raise UserError where heads, data sets and metrics of mmseg do not all leave out the same label."""
+    if cfg.get('default_scope') != 'mmseg':
+        return
+    parts = [(key, head, 'MODELS') for key, head in heads(cfg)]
+    sets = [(key, data, 'DATASETS') for key, data in datasets(cfg) if is_a(cfg, data, 'DATASETS', 'BaseSegDataset')]
+    metrics = [(key, metric, 'METRICS') for split in SPLITS for key, metric in evaluators(cfg, split)]
+    first: tuple[str, int] | None = None
+    for key, node, kind in (*parts, *sets, *metrics):
+        label = argument_value(cfg, node, kind, 'ignore_index')
+        if not isinstance(label, int):  # it leaves out nothing, or is of another kind
+            continue
+        first = first or (key, label)
+        if label != first[1]:
+            raise UserError(
+                f'{first[0]}.ignore_index is {first[1]}, but {key}.ignore_index is {label}: what is not labelled for '
+                f'one would be a label for the other; set both alike'
+            )
+        if label != 255 and argument_value(cfg, node, kind, 'reduce_zero_label'):
+            raise UserError(
+                f'{first[0]}.ignore_index is {label}, but {key}.reduce_zero_label makes 255 of what is not labelled; '
+                f'set {first[0]}.ignore_index=255'
             )
