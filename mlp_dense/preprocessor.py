@@ -27,8 +27,7 @@ def bands_preprocessor(base: str, mean: Sequence[float], std: Sequence[float], *
             reordered where there are not three.
     """
     mean, std = list(mean), list(std)
-    if len(mean) != len(std) or not mean or min(std) <= 0:
-        raise ArgumentError(f'data_preprocessor.std must be a number above 0 for each mean, got {mean} and {std}')
+    check_values(mean, std)
     for name in ('bgr_to_rgb', 'rgb_to_bgr'):
         if options.get(name) and len(mean) not in (1, 3):
             raise ArgumentError(f'data_preprocessor.{name} is for 3 channels and mean has {len(mean)}; set it to False')
@@ -37,6 +36,13 @@ def bands_preprocessor(base: str, mean: Sequence[float], std: Sequence[float], *
         preprocessor.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1), persistent=False)
     preprocessor.register_forward_pre_hook(_check_bands)
     return preprocessor
+
+
+def check_values(mean: Any, std: Any) -> None:
+    """Raise ValueError if lists of means and of standard deviations are not one positive deviation for each mean."""
+    is_list = isinstance(mean, list | tuple) and isinstance(std, list | tuple)
+    if is_list and (not mean or len(mean) != len(std) or not all(isinstance(x, int | float) and x > 0 for x in std)):
+        raise ArgumentError(f'data_preprocessor.std must be a number above 0 for each mean, got {mean} and {std}')
 
 
 def _check_bands(preprocessor: Any, arguments: tuple[Any, ...]) -> None:

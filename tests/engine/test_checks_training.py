@@ -52,10 +52,21 @@ def test_the_small_configs_pass(method, small):
         ('default_hooks.visualization.interval', 0),
         ('optim_wrapper.accumulative_counts', 0),
         ('optim_wrapper.optimizer.lr', -0.1),
+        ('randomness.seed', -5),
     ],
 )
 def test_numbers_out_of_range(key, value, small):
     assert line(small('semfpn', {key: value})).startswith(f'{key} is {value}; give a ')
+
+
+@pytest.mark.parametrize(
+    'values', [{'mean': [1.0]}, {'std': [1.0, 0.0, 1.0]}, {'mean': [1.0, 2.0], 'std': [1.0, 2.0, 3.0]}]
+)
+@pytest.mark.parametrize('method', ['semfpn', 'retinanet', 'classify'])
+def test_means_and_deviations_that_do_not_fit_each_other(method, values, small):
+    cfg = small(method)
+    (cfg.model.get('data_preprocessor') or cfg.data_preprocessor).update(values)
+    assert line(cfg).startswith('data_preprocessor.std must be a number above 0 for each mean, got [')
 
 
 def test_layer_wise_rates_without_their_constructor(small):

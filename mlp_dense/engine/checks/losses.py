@@ -1,4 +1,4 @@
-"""Checks of the model's config: arguments of its backbone, and the weights of classes in its losses."""
+"""Checks of the model's config: its backbone's arguments, means and deviations, and weights of classes in losses."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from mlp_dense.engine.checks.classes import class_count, heads
 from mlp_dense.engine.data_roots import flatten
 from mlp_dense.engine.registered import argument_names, find_class, is_a
 from mlp_dense.errors import UserError
+from mlp_dense.preprocessor import check_values
 
 
 def check_model(cfg: Config) -> None:
-    """Check that the config has a model, which knows how to take pretrained weights and has a weight for each class.
+    """Check that the config has a model, how it is given pretrained weights, and what it has for channels and classes.
 
     Raises:
         UserError: one of these is wrong.
@@ -30,6 +31,8 @@ def check_model(cfg: Config) -> None:
                 f'model.pretrained is {model["pretrained"]!r}, which {backbone["type"]} does not take; set '
                 f'model.backbone.init_cfg=dict(type="Pretrained", checkpoint=FILE) and model.pretrained=None'
             )
+    values = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    check_values(values.get('mean'), values.get('std'))
     for key, head in heads(cfg):
         _check_class_weights(cfg, key, head)
 
