@@ -19,8 +19,6 @@ from mlp_dense.engine.metainfo import class_names, innermost
 
 TOP = 5
 """The number of classes that are told of an image."""
-LONGEST = 48
-"""The most characters of a name that are drawn."""
 GREEN, RED, GREY = (0, 150, 60), (200, 30, 30), (150, 150, 150)
 """The colours of a class that is true, of one that is not, and of one of which that is not known."""
 
@@ -108,12 +106,11 @@ def draw_classes(
     best = best_classes(sample.pred_score) if 'pred_score' in sample else []
     indices = [*shares, *(label for label, _, _ in best)]
     font = font_for(names if names is not None else [str(label) for label in range(max(indices, default=0) + 1)])
-    shown = [name if len(name) <= LONGEST else f'{name[: LONGEST - 3]}...' for name in font.names]
-    entries = [(f'truth: {_with_share(shown[label], share)}', GREEN) for label, share in shares.items()]
+    entries = [(f'truth: {_with_share(font.names[label], share)}', GREEN) for label, share in shares.items()]
     for label, _, score in best:
         color = GREY if not shares else GREEN if label in shares else RED
-        entries.append((f'{score:.2f}  {shown[label]}', color))
-    longest = [f'0.00  {name}' for name in shown] if every_class else None
+        entries.append((f'{score:.2f}  {font.names[label]}', color))
+    longest = [f'0.00  {name}' for name in font.names] if every_class else None
     return np.concatenate((image, draw_legend(entries, image.shape[0], font.path, longest)), 1)
 
 

@@ -13,6 +13,8 @@ DEFAULT = 'DejaVu Sans'
 """The font that matplotlib brings along; it has Latin, Greek and Cyrillic."""
 ALWAYS = frozenset('0123456789%<+:.')
 """The characters that stand beside names."""
+LONGEST = 48
+"""The characters of a name that are written; more would make a picture as wide as they are long."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class NamesFont:
     path: str
     family: str
     names: tuple[str, ...]
-    """The names in their order; one that the font cannot write is replaced by its index."""
+    """The names in their order, each in one line and not too long; one that the font cannot write is its index."""
 
 
 def font_for(names: Sequence[str]) -> NamesFont:
@@ -57,8 +59,14 @@ def _choose(names: tuple[str, ...]) -> NamesFont:
         )
     if path != default:
         fontManager.addfont(path)
-    written = tuple(str(index) if index in missing else name for index, name in enumerate(names))
+    written = tuple(str(index) if index in missing else _shorten(name) for index, name in enumerate(names))
     return NamesFont(path, get_font(path).family_name, written)
+
+
+def _shorten(name: str) -> str:
+    """Bring a name to one line of ``LONGEST`` characters at most, with its beginning and its end."""
+    line, half = ' '.join(name.split()), LONGEST // 2
+    return line if len(line) <= LONGEST else f'{line[: half - 3]}...{line[-half:]}'
 
 
 def _missing(path: str, names: Sequence[str]) -> set[int]:

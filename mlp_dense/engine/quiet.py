@@ -22,6 +22,7 @@ WARNINGS = {
     'mmseg.engine.hooks.visualization_hook': 'The draw is False',
     'mmseg.models.builder': '``build_loss`` would be deprecated',
     'mmseg.models.losses.cross_entropy_loss': 'Default ``avg_non_ignore`` is False',
+    'torch.export.pt2_archive._package': 'No complete tensor found in the group',  # said of weights in channels_last
     'torch.functional': 'torch.meshgrid: in an upcoming release',
 }
 """A module that warns, and how the warning begins, as a regular expression."""

@@ -11,6 +11,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 
 from mlp_dense.engine import fonts
 from mlp_dense.engine.fonts import font_for
+from mlp_dense.engine.legend import draw_legend
 
 CHINESE = '斑马'
 
@@ -68,3 +69,11 @@ def test_without_one_the_index_is_written_and_told_once(installed):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert font_for(('kite', CHINESE)).names == ('kite', '1')
+
+
+def test_a_long_name_keeps_its_ends_in_one_line(installed):
+    names = (f'animal/{"x" * 180}/zebra', 'two\nlines  of text', 'n' * 48)
+    short, line, same = font_for(names).names
+    assert len(short) == 48 and short.startswith('animal/x') and short.endswith('x/zebra') and '...' in short
+    assert (line, same) == ('two lines of text', names[2])
+    assert draw_legend([(short, (0, 0, 0)), (line, (9, 9, 9))], 64, font_for(names).path).shape[1] < 700

@@ -174,7 +174,7 @@ def test_pictures_of_truth_and_prediction(monkeypatch):
     ]  # fmt: skip
     assert entries[1] == [('truth: a  70%', classes.GREEN), ('truth: c  30%', classes.GREEN)]
     classes.draw_classes(image, right, ['a', 'b' * 180, 'c'])
-    assert entries[2][0] == (f'truth: {"b" * 45}...', classes.GREEN)
+    assert entries[2][0] == (f'truth: {"b" * 21}...{"b" * 24}', classes.GREEN)
 
 
 @pytest.mark.parametrize(
