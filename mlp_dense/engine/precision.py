@@ -23,6 +23,7 @@ from mmengine.utils import apply_to
 from torch import Tensor, nn
 
 from mlp_dense.errors import UserError
+from mlp_dense.layers import exact_column
 
 HALF: dict[torch.dtype | None, str] = {torch.bfloat16: 'bf16', torch.float16: 'fp16'}
 """The types of mixed precision, and their names for a person."""
@@ -125,7 +126,7 @@ def keep_exact(model: nn.Module) -> None:
         elif part.endswith(('head', 'conv_seg')):  # mmseg calls the method of its heads, past any hook
             module.register_forward_hook(_exact_outputs)
         if isinstance(module, nn.Conv2d) and module.stride[1] > 1:
-            module.register_forward_hook(_exact_column)
+            module.register_forward_hook(exact_column)
         elif isinstance(module, nn.LayerNorm):
             module.register_forward_pre_hook(_exact_inputs, with_kwargs=True)
 
@@ -140,18 +141,6 @@ def _exact_outputs(module: nn.Module, args: Any, outputs: Any) -> Any:
 
 def _exact(data: Any) -> Any:
     return apply_to(data, lambda value: isinstance(value, Tensor) and value.dtype in HALF, Tensor.float)
-
-
-def _exact_column(module: nn.Conv2d, args: Any, outputs: Tensor) -> Tensor | None:
-    """Replace a map of one column by float32.
-
-    On CPUs PyTorch's strided convolutions in bfloat16 read memory there that nobody wrote, as in
-    pytorch/pytorch#163347.
-    """
-    if outputs.device.type != 'cpu' or outputs.dtype != torch.bfloat16 or outputs.shape[-1] != 1:
-        return None
-    with torch.autocast('cpu', enabled=False):
-        return module.forward(args[0].float())
 
 
 def _has_bf16(device: str) -> tuple[bool, str]:

@@ -42,6 +42,7 @@ class ConvEmbed(nn.Module):
         self.proj = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
         # In the layout of the maps, or every call would convert the weight.
         self.proj.weight.data = self.proj.weight.data.contiguous(memory_format=torch.channels_last)
+        self.proj.register_forward_hook(exact_column)
 
     def forward(self, x: Tensor) -> Tensor:
         embedded = self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -65,6 +66,18 @@ class PatchEmbed(ConvEmbed):
     def forward(self, x: Tensor) -> Tensor:
         bottom, right = -x.shape[1] % self.patch, -x.shape[2] % self.patch
         return super().forward(F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x)
+
+
+def exact_column(conv: nn.Conv2d, inputs: tuple[Tensor], outputs: Tensor) -> Tensor | None:
+    """Compute a map of one column in float32 instead, as a forward hook of a convolution with a stride.
+
+    On CPUs PyTorch's own in bfloat16 read memory there that nobody wrote, as in pytorch/pytorch#163347.
+    """
+    if outputs.device.type != 'cpu' or outputs.dtype != torch.bfloat16 or outputs.shape[-1] != 1:
+        return None
+    bias = None if conv.bias is None else conv.bias.float()
+    with torch.autocast('cpu', enabled=False):
+        return conv._conv_forward(inputs[0].float(), conv.weight.float(), bias).to(outputs.dtype)
 
 
 def adapt_channels(stem: Stem, weight: Tensor, channels: int) -> Tensor:
