@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch.distributed as dist
-from mmengine.registry import build_functions
 
+from mlp_dense.engine.refusals import refusals_told
 from mlp_dense.errors import UserError
 from mlp_dense.stopping import Interrupted, stop_request
 
@@ -57,17 +56,15 @@ def one_line_endings() -> Iterator[None]:
     """
     is_failing = True
     try:
-        yield
+        with refusals_told():
+            yield
         is_failing = False
     except Interrupted:
         is_failing = not stop_request.is_deferred  # otherwise all processes end together
         raise
-    except (RuntimeError, OSError, ValueError, AssertionError, KeyError) as error:
-        unknown = re.match(r'[\'"]?(\S+) is not in the (\S+?)::(.+?) registry', str(error))  # mmengine's KeyError
-        if unknown:
-            name, library, kind = unknown.groups()
-            fault = f'{name} is no {kind} that {library} knows'
-            raise UserError(f'{fault}; correct that type, or name its module in custom_imports') from error
+    except UserError:
+        raise
+    except (RuntimeError, OSError, ValueError, AssertionError) as error:
         remedy = remedy_of(error)
         if stop_request.number and (remedy or '').startswith(FROM_OUTSIDE):
             raise Interrupted(stop_request.number) from error
@@ -75,16 +72,6 @@ def one_line_endings() -> Iterator[None]:
             raise
         first = re.sub(r'\s+', ' ', str(error))[:160]
         raise UserError(f'{remedy} ({first})') from error
-    except TypeError as error:
-        unknown = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-        # A class that passes its arguments on to another one has a fault of its own.
-        if not unknown or traceback.extract_tb(error.__traceback__)[-1].filename != build_functions.__file__:
-            raise
-        name, argument = unknown.groups()
-        fault = f'{name} takes no {argument}, which stands beside its type in the config'
-        raise UserError(
-            f'{fault}; remove it there, or put _delete_=True beside a type that replaces another'
-        ) from error
     finally:
         leave_group(is_failing)
 

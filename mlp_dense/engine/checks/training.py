@@ -29,6 +29,7 @@ def check_training(cfg: Config) -> None:
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
         if not isinstance(cfg.get(key), Mapping):
             raise UserError(f'the config has no {key}; name the config of an experiment, not a part such as a base')
+    check_whole((cfg.get('randomness') or {}).get('seed'), 'randomness.seed', 0, also=(None,))
     _check_schedule(cfg)
     _check_small_maps(cfg)
     _check_padding(cfg)
