@@ -17,7 +17,7 @@ from typing import Any
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
-from mlp_dense.datasets.checks.coco import content_findings, form_fault, is_usable_id
+from mlp_dense.datasets.checks.coco import content_findings, form_fault, is_usable_id, json_fault
 from mlp_dense.datasets.checks.images import read_picture
 from mlp_dense.datasets.checks.masks import is_number, mask_fault
 from mlp_dense.datasets.checks.settings import DetectionSettings, read_settings
@@ -59,8 +59,7 @@ def _naming_errors(read: Any) -> Any:
         try:
             read(self, annotation_file)
         except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-            reason = f'is no complete JSON file ({" ".join(str(error).split())}); write it or fetch it again'
-            raise UserError(f'{annotation_file}: {reason}') from error
+            raise UserError(f'{annotation_file}: {json_fault(error)}') from error
 
     return init
 

@@ -125,7 +125,7 @@ def test_folders_that_are_no_classes_number_none_anew(tmp_path):
         'no images in beaver',
         '1 images are in no class folder',
         'no pictures of a known suffix are left out: 1 .txt',
-        'val: no image of 1 classes: big owl',
+        'own_val.txt: 1 of 3 classes never occur: big owl',
         'val: 3 images are of classes without training images: 2; left out',
         'extra holds no folders of classes of a split',
     ):

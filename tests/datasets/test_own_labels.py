@@ -301,7 +301,7 @@ def smooth(labels: np.ndarray) -> np.ndarray:
 def test_what_cannot_be_understood_is_refused(image, label, values, options, told, tmp_path):
     write_all(tmp_path / 'data', image, label, values or (lambda labels: labels), splits='ab')
     if not told:
-        assert 'never in a label map: d, e' in make(tmp_path / 'data', **options)[2]
+        assert '2 of 5 classes never occur: d, e;' in make(tmp_path / 'data', **options)[2]
         return
     with pytest.raises(UserError) as error:
         make(tmp_path / 'data', **options)

@@ -26,14 +26,15 @@ def read_coco(path: str) -> dict[str, Any]:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
     except (ValueError, OSError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise UserError(f'{path}: {_json_fault(error)}') from error
+        raise UserError(f'{path}: {json_fault(error)}') from error
     fault = form_fault(content)
     if fault:
         raise UserError(f'{path}: {fault}')
     return content
 
 
-def _json_fault(error: Exception) -> str:
+def json_fault(error: Exception) -> str:
+    """Say in one line that a file holds no JSON, and why."""
     reason = ' '.join(str(error).split()) or type(error).__name__
     return f'is no complete JSON file ({reason}); write it or fetch it again'
 

@@ -56,10 +56,6 @@ def inspect_classes(request: Request) -> OwnData:
     splits, split_note = _divide(request.data, splits, request.seed)
     names = _name_classes(request.data, splits, layout.names, notes)
     counts = {split: Counter(name for _, name in samples) for split, samples in splits.items()}
-    for split, count in counts.items():
-        if lacking := [name for name in names if not count[name]]:
-            more = ', ...' * (len(lacking) > 10)
-            notes.append(f'{split}: no image of {len(lacking)} classes: {", ".join(lacking[:10])}{more}')
     images = {split: [layout.root / path for path, _ in samples] for split, samples in splits.items()}
     return OwnData(
         root=layout.root,

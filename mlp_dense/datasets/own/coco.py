@@ -42,8 +42,8 @@ def inspect_coco(request: Request) -> OwnData:
     files, note = _divide(parts, request.seed)
     names = _name_classes(files, notes)
     objects, shown = Counter[str](), Counter[str]()
-    for split, file in files.items():
-        notes += _count(split, file, names, objects, shown)
+    for file in files.values():
+        _count(file, objects, shown)
     folders = [folder, *(path for file in files.values() for path in (file.images, file.path.parent))]
     images = {
         split: [file.images / image['file_name'] for image in file.content['images']] for split, file in files.items()
@@ -134,21 +134,13 @@ def _name_classes(files: Files, notes: list[str]) -> list[str]:
     return names
 
 
-def _count(
-    split: str, file: CocoFile, names: Sequence[str], objects: Counter[str], shown: Counter[str]
-) -> Iterator[str]:
-    """Count the objects of each class, crowds left out, and the images that show it; yield what never occurs."""
+def _count(file: CocoFile, objects: Counter[str], shown: Counter[str]) -> None:
+    """Count the objects of each class, crowds left out, and the images that show it."""
     name_of = {item['id']: item['name'] for item in file.content['categories']}
     items = [item for item in file.content['annotations'] if not item.get('iscrowd')]
     pairs = [(item['image_id'], name_of.get(item['category_id'])) for item in items]
     objects.update(name for _, name in pairs if name)
     shown.update(name for _, name in {*pairs} if name)
-    if empty := len(file.content['images']) - len({image for image, _ in pairs}):
-        yield f'{split}: {empty} images show no object; they {"are not trained on" if split == "train" else "stay in"}'
-    present = {name for _, name in pairs}
-    if lacking := [name for name in names if name not in present]:
-        more = ', ...' * (len(lacking) > 10)
-        yield f'{split}: no object of {len(lacking)} classes: {", ".join(lacking[:10])}{more}'
 
 
 def write_parts(root: Path, files: Files, outputs: Outputs) -> dict[str, dict[str, Any]]:

@@ -61,7 +61,7 @@ def inspect_labels(request: Request) -> OwnData:
 
 
 def _notes(pairs: Pairs, scan: Scan, classes: Classes) -> Iterator[str]:
-    """Say what is left out and what never occurs."""
+    """Say what is left out."""
     for names, what in ((pairs.unlabelled, 'images without label map'), (pairs.unused, 'label maps without image')):
         if names:
             yield f'{len(names)} {what} are left out, such as {names[0]}'
@@ -71,8 +71,6 @@ def _notes(pairs: Pairs, scan: Scan, classes: Classes) -> Iterator[str]:
             f'{pixels} pixels ({100 * pixels / scan.pixels.total():.2g} %) have {len(unknown)} colours that are no '
             f'class, such as {scan.show(first)} in {scan.example[first]}; they are ignored'
         )
-    if lacking := [name for name, key in zip(classes.names, classes.keys, strict=True) if key not in scan.pixels]:
-        yield f'never in a label map: {", ".join(lacking[:10])}'
 
 
 def write_parts(
