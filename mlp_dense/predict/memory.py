@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mlp_dense.datasets.heads import LARGEST, ImageFileError, size_of
 
@@ -13,9 +19,17 @@ LIMIT_FILES = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_
 DECODED = 6
 """Bytes for each pixel of an image: three bands, and a copy of them on the way to the model."""
 
+CORNERS = (128, 256)
+"""The sides of what is cut from a large image to measure the memory that a model takes on the way."""
+LARGE_INPUT = 2**20
+"""The pixels of an input from which on the model's memory for it is measured first."""
+
+UNSEEN = 41
+"""Bytes for each pixel of an input that a process took beyond its tensors on the way, with two segmentors."""
+
 
 def bytes_per_pixel(task: str, classes: int, has_masks: bool, is_tiled: bool, on_cpu: bool) -> int:
-    """Estimate the main memory that a picture needs for each of its pixels.
+    """Estimate the main memory that a picture needs for each of its pixels, but for what the model takes on the way.
 
     Args:
         task: that of the model, as :class:`mlp_dense.predict.Predictor` has it.
@@ -49,6 +63,59 @@ def check_memory(path: str, per_pixel: int, can_tile: bool) -> None:
         f'image {path} of {size[0]} x {size[1]} pixels needs about {size[0] * size[1] * per_pixel / 2**30:.0f} GiB of '
         f'memory and there are {memory / 2**30:.0f}; {remedy}'
     )
+
+
+class _Peak(TorchDispatchMode):
+    """The most bytes that tensors made inside of it have had at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self.alive: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        outputs = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(outputs):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in self.alive:
+                storage = tensor.untyped_storage()
+                self.alive[storage._cdata] = storage.nbytes()
+                weakref.finalize(storage, self.alive.pop, storage._cdata, None)
+        self.peak = max(self.peak, sum(self.alive.values()))
+        return outputs
+
+
+class InputLimit:
+    """How large the inputs of a model may be in main memory, which the system does not refuse but ends a process for.
+
+    Two corners of the first large input go through the model, to measure what it takes for each pixel more.
+    """
+
+    def __init__(self, step: Callable[[Mapping[str, Any]], Any]):
+        """
+        Args:
+            step: the model's forward pass, which takes what the pipeline gives for one image.
+        """
+        self.step = step
+        self.per_pixel: float | None = None
+
+    def check(self, batch: Sequence[Mapping[str, Any]]) -> None:
+        """Raise MemoryError for a batch, as the pipeline gives it, that is too large."""
+        pixels = sum(data['inputs'].shape[-2:].numel() for data in batch)
+        if pixels <= LARGE_INPUT:
+            return
+        if self.per_pixel is None:
+            few, many = (self._peak(batch[0], side) for side in CORNERS)
+            self.per_pixel = (many - few) / (CORNERS[1] ** 2 - CORNERS[0] ** 2)
+        if pixels * (self.per_pixel + UNSEEN) > memory_limit():
+            raise MemoryError
+
+    def _peak(self, data: Mapping[str, Any], side: int) -> int:
+        sample = data['data_samples'].clone()
+        size = {'img_shape': (side, side), 'ori_shape': (side, side), 'scale_factor': (1.0, 1.0)}
+        sample.set_metainfo({key: value for key, value in size.items() if key in sample})
+        with _Peak() as mode:
+            self.step({'inputs': data['inputs'][:, :side, :side], 'data_samples': sample})
+        return mode.peak
 
 
 def memory_limit() -> float:

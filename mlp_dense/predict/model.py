@@ -23,7 +23,7 @@ from mlp_dense.engine.precision import casts_kept, choose_dtype, keep_exact
 from mlp_dense.errors import UserError
 from mlp_dense.predict.inputs import OnError, Picture, Source, raise_error, read_pictures
 from mlp_dense.predict.loading import check_device, load_model, task_of
-from mlp_dense.predict.memory import bytes_per_pixel, check_memory, is_lack_of_memory, lack_of_memory
+from mlp_dense.predict.memory import InputLimit, bytes_per_pixel, check_memory, is_lack_of_memory, lack_of_memory
 from mlp_dense.predict.merging import BoxCollector
 from mlp_dense.predict.tiling import Box, LabelCanvas, check_batch_size, check_tiling, tile_boxes
 
@@ -87,6 +87,8 @@ class Predictor:
             raise UserError(f"config {config}: the test data's pipeline must begin with LoadImageFromFile")
         (self.load,) = Compose(steps[:1]).transforms
         self.prepare = Compose(steps[1:])
+        is_sliding = (getattr(self.model, 'test_cfg', None) or {}).get('mode') == 'slide'  # its inputs are windows
+        self.limit = InputLimit(self._step) if self.device == 'cpu' and not is_sliding else None
 
     def run(
         self,
@@ -209,8 +211,9 @@ class Predictor:
     @torch.no_grad()
     def _forward(self, batch: Sequence[Crop]) -> Sequence[Any]:
         try:
-            with torch.autocast(self.device, self.dtype, enabled=self.dtype is not None):
-                return self.model.test_step(pseudo_collate([crop.data for crop in batch]))
+            if self.limit is not None:
+                self.limit.check([crop.data for crop in batch])
+            return self._step(*(crop.data for crop in batch))
         except (MemoryError, RuntimeError) as error:
             if not is_lack_of_memory(error):
                 raise
@@ -221,6 +224,10 @@ class Predictor:
                 f'there is too little memory for {len(batch)} pictures of {width}x{height} pixels; give a smaller '
                 '--batch-size' + ', or --tile WIDTHxHEIGHT' * (self.task != 'classifier')
             ) from error
+
+    def _step(self, *data: Mapping[str, Any]) -> Sequence[Any]:
+        with torch.autocast(self.device, self.dtype, enabled=self.dtype is not None):
+            return self.model.test_step(pseudo_collate(data))
 
     def _collector(self, size: tuple[int, int], overlap: int) -> BoxCollector | LabelCanvas:
         """Make an object that joins the crops of a picture of ``size`` (height, width)."""

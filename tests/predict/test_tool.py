@@ -11,6 +11,7 @@ import mmcv
 import numpy as np
 import pytest
 import torch
+from mmengine.structures import BaseDataElement
 from PIL import Image, ImageDraw
 from predicting import ALL_BOXES, LEVELS, level_of, make_checkpoint, make_pixels, noise, read
 from pycocotools.coco import COCO
@@ -18,6 +19,7 @@ from runs import ROOT, run_script, small_config
 
 from mlp_dense.datasets.shapes import CLASSES, PALETTE, make_shapes
 from mlp_dense.engine.config import load_config
+from mlp_dense.predict.memory import InputLimit
 
 pytestmark = pytest.mark.slow
 
@@ -279,6 +281,34 @@ def test_one_image_that_is_too_large_costs_one_line(pixels, tmp_path, capfd, mon
     assert [path.name for path in (tmp_path / 'out/labels').iterdir()] == ['b.png']
     assert run(*args, '--tile', '256x256') == 0  # its logits are never there at once
     assert np.array_equal(read(tmp_path / 'out/labels/a.png'), level_of(noise((700, 500))))
+
+
+def test_an_image_whose_activations_do_not_fit_costs_one_line(pixels, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr('mlp_dense.predict.memory.memory_limit', lambda: 700 * 500 * 1000.0)
+    monkeypatch.setattr('mlp_dense.predict.memory.LARGE_INPUT', 300 * 300)
+    for name, size in (('a', (700, 500)), ('b', (70, 50))):
+        Image.fromarray(noise(size)).save(tmp_path / f'{name}.png')
+    args = (*pixels, tmp_path, '--out-dir', tmp_path / 'out', '--labels')
+    assert run(*args) == 0
+    monkeypatch.setattr('mlp_dense.predict.memory.UNSEEN', 1000)
+    assert run(*args) == 1
+    assert 'a.png needs more memory than there is; predict it by tiles: --tile' in capfd.readouterr().err
+    assert run(*args, '--tile', '256x256') == 0
+
+
+def test_the_memory_of_a_model_is_measured_by_two_corners():
+    def step(data):
+        pixels = data['inputs'].float()  # 12 bytes a pixel
+        del pixels
+        pixels = data['inputs'][:1].double() + 1  # and, after those, 16
+        assert set(data['data_samples'].metainfo) == {'ori_shape'}
+        return torch.zeros(1000), pixels.sum()
+
+    limit = InputLimit(step)
+    data = {'inputs': torch.zeros(3, 2000, 1000, dtype=torch.uint8), 'data_samples': BaseDataElement()}
+    data['data_samples'].set_metainfo({'ori_shape': (2000, 1000)})
+    limit.check([data])
+    assert limit.per_pixel == 16
 
 
 def test_below_the_score_nothing_is_drawn(shapes, checkpoint, tmp_path, capfd):
