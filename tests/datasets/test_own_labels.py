@@ -294,6 +294,7 @@ def smooth(labels: np.ndarray) -> np.ndarray:
         ('images/{name}.jpg', 'masks/{name}.png', None, {'ignore': ('sky',)}, '--ignore sky: no class or value'),
         ('images/{name}.jpg', 'masks/{name}.png', None, {'classes': 'a,b,c,d,e'}, ''),
         ('images/{name}.jpg', 'masks/{name}.png', lambda labels: labels * 9, {'classes': 'a,b'}, '2 classes are named'),
+        ('images/{name}.jpg', 'masks/{name}.png', None, {'classes': 'Background,b'}, '2 classes are named'),
         ('images/{name}.jpg', 'masks/{name}.png', None, {'arch': 'resnet50'}, '--arch resnet50 is none of: small, '),
         ('images/{name}.jpg', 'masks/{name}.png', None, {'weights': 'no.pth'}, 'checkpoint no.pth does not exist'),
     ],

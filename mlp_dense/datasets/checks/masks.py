@@ -68,7 +68,10 @@ def _outline(polygon: list[float]) -> float:
 
 
 def _run_lengths(counts: list[Any] | str) -> list[Any]:
-    """Return the lengths of the runs of a mask, which pycocotools writes as text; none for a text that it is not."""
+    """Return the lengths of the runs of a mask, which pycocotools writes as text; none for a text that it is not.
+
+    pycocotools itself checks neither: where the runs are too short it fills the mask with what lies in memory.
+    """
     if isinstance(counts, list):
         return counts
     lengths: list[Any] = []

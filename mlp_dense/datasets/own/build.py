@@ -94,6 +94,9 @@ def print_summary(data: OwnData, console: Console) -> None:
     console.print(f'image files: {", ".join(sorted(map(str, kinds)))}')
     plain = [kind for kind in kinds if not kind.has_bands]
     notes = ['greyscale images are read as three equal channels'] * any(kind.channels == 1 for kind in plain)
+    notes += ['channels beyond colours are left out; write TIFF to keep them'] * any(
+        k.channels in (2, 4) for k in plain
+    )
     notes += ['values of more than 8 bits are cut to 8; write TIFF to keep them'] * any(k.bits > 8 for k in plain)
     counts = ', '.join(f'{split} {len(paths)}' for split, paths in data.images.items())
     for line in (*(f'note: {note}' for note in notes), f'split: {counts} ({data.split_note})'):

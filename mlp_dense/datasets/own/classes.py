@@ -14,6 +14,8 @@ from mlp_dense.errors import UserError
 IGNORED = 255
 """What mmseg leaves out of loss and metrics."""
 GREY = pack((1, 1, 1))
+BACKGROUND = ('background', 'bg')
+"""Names of a class that is numbered 0, so that label maps in which 0 occurs do not count from 1."""
 
 
 @dataclass
@@ -143,7 +145,7 @@ def _number_names(inside: list[int], names: list[str], ignored: list[int]) -> Cl
     count = len(names)
     if inside[0] >= 0 and inside[-1] < count:
         return Classes(names, [*range(count)], f'values 0 to {count - 1}, as the names', ignored)
-    if inside[-1] == count:
+    if inside[-1] == count and not (0 in inside and names[0].strip('_').lower() in BACKGROUND):
         reason = f'values 1 to {count}, as the names; 0 is not labelled'
         return Classes(names, [*range(1, count + 1)], reason, ignored + [0] * (0 in inside), reduce_zero_label=True)
     if len(inside) == count:

@@ -40,8 +40,10 @@ def inspect_labels(request: Request) -> OwnData:
     scan = scan_maps(root, [pair.label for part in pairs.splits.values() for pair in part], len(table))
     classes = find_classes(scan, table, request.ignore)
     splits, note = divide(pairs.splits, request.seed)
-    total = scan.pixels.total()
-    ignored = ', '.join([scan.show(key) for key in classes.ignored if key in scan.pixels][:5]) or 'nothing'
+    share = {key: f'{100 * count / scan.pixels.total():.2f} %' for key, count in scan.pixels.items()}
+    ignored = (
+        ', '.join([f'{scan.show(key)} ({share[key]})' for key in classes.ignored if key in share][:5]) or 'nothing'
+    )
     return OwnData(
         root=root,
         names=classes.names,
@@ -50,7 +52,7 @@ def inspect_labels(request: Request) -> OwnData:
         sizes=scan.sizes,
         counts=[
             ('value', 'pixels', 'images'),
-            *((scan.show(k), f'{100 * scan.pixels[k] / total:.2f} %', str(scan.images[k])) for k in classes.keys),
+            *((scan.show(key), share.get(key, '0.00 %'), str(scan.images[key])) for key in classes.keys),
         ],
         write=partial(write_parts, root, splits, classes, scan.colored),
         split_note=note,
