@@ -4,42 +4,30 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 from mmengine.config import Config
-from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
 
 from mlp_dense.checkpoints import average_with_own_names, load_into, read_checkpoint, unwrapped, with_own_names
 from mlp_dense.checkpoints.finite import check_training_state
-from mlp_dense.datasets.coco import complete_coco
-from mlp_dense.datasets.images import CheckedPipeline
-from mlp_dense.datasets.labels import watch_labels
-from mlp_dense.datasets.seeding import seed_samples
 from mlp_dense.engine import hooks, nonfinite
-from mlp_dense.engine.checks import check_data, check_init, check_length, check_training, innermost
+from mlp_dense.engine.checks import check_data, check_init, check_training
 from mlp_dense.engine.checks.classes import check_saved_classes
 from mlp_dense.engine.config import load_config
 from mlp_dense.engine.console import RunConsole, on_screen
 from mlp_dense.engine.endings import one_line_endings
 from mlp_dense.engine.fsdp import Sharding, is_sharded, take_whole
 from mlp_dense.engine.latest import checkpoint_folder, choose_start
+from mlp_dense.engine.loaders import build_dataloader
 from mlp_dense.engine.machine import check_launcher, fit_to_cpu, fit_to_packages
 from mlp_dense.engine.precision import HALF, casts_kept, choose_dtype, keep_exact, set_training
 from mlp_dense.engine.randomness import keep_seed, register_hooks
-from mlp_dense.engine.resume import (
-    check_state,
-    compare_runs,
-    keep_to_data,
-    shape_of_run,
-)
+from mlp_dense.engine.resume import check_state, compare_runs, keep_to_data, shape_of_run
 from mlp_dense.engine.saved_state import check_saved_state, follow_layouts
 from mlp_dense.engine.saving import not_written, with_own_hook
 from mlp_dense.engine.schedule import resume_schedules, schedules
@@ -48,7 +36,6 @@ from mlp_dense.engine.watch import WatchHook
 from mlp_dense.engine.work_dir import alone, lock_folders, raise_full_disk
 from mlp_dense.errors import UserError
 from mlp_dense.folders import make_folder, write_file
-from mlp_dense.processes import WorkerStart
 from mlp_dense.safe_files import check_file
 
 
@@ -135,6 +122,8 @@ class CheckedRunner(Runner):
     precision = ''
     """The name of the type of mixed precision; empty for float32."""
 
+    build_dataloader = staticmethod(build_dataloader)
+
     def build_logger(self, *args: Any, **options: Any) -> MMLogger:
         """Build mmengine's logger, whose file has everything and whose screen is the run's console."""
         logger = super().build_logger(*args, **options)
@@ -216,32 +205,6 @@ class CheckedRunner(Runner):
             super().save_checkpoint(out_dir, filename, *args, **options)
         except OSError as error:
             raise not_written(error, f'checkpoint {os.path.join(out_dir, filename)}') from error
-
-    @staticmethod
-    def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-        """Build a dataloader as mmengine does. Raises UserError for a dataset without images."""
-        if isinstance(dataloader, Mapping):
-            complete_coco(*innermost(dataloader['dataset']))
-        try:
-            loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
-        except URLError as error:
-            fault = f'the data cannot be fetched ({error.reason}); fetch them on a machine with a connection'
-            raise UserError(f'{fault}, and set download=False in their dataset') from error
-        except ValueError as error:
-            if 'need at least one array to concatenate' not in str(error):
-                raise
-            dataset = next(innermost(dataloader['dataset']))
-            folders = ', '.join(dataset.get('data_prefix', {}).values())
-            raise UserError(f'{dataset.get("data_root")} holds no image that can be used ({folders})') from error
-        check_length(loader)
-        loader.worker_init_fn = WorkerStart(loader.worker_init_fn)
-        if seed is not None:
-            seed_samples(loader, seed)
-        for dataset in innermost(loader.dataset):
-            if isinstance(getattr(dataset, 'pipeline', None), Compose):
-                watch_labels(dataset)
-                dataset.pipeline = CheckedPipeline(dataset.pipeline)
-        return loader
 
 
 class ShardedRunner(Sharding, CheckedRunner):
