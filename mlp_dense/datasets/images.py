@@ -124,7 +124,8 @@ def read_image(path: str, load: Load) -> np.ndarray:
         if isinstance(error, MemoryError) or getattr(error, 'code', None) == cv2.Error.StsNoMem:
             raise ImageFileError(f'image {path} needs more memory than there is; cut it into several files') from error
         check_image(path)
-        raise ImageFileError(f'image {path} cannot be decoded ({error}); convert it to PNG or JPEG') from error
+        kind = 'TIFF' if getattr(load, 'imdecode_backend', None) == 'tifffile' else 'PNG or JPEG'
+        raise ImageFileError(f'image {path} cannot be decoded ({error}); convert it to {kind}') from error
 
 
 def to_rgb(

@@ -17,6 +17,7 @@ from mlp_dense.datasets.images import (
     canvas_size,
     check_image,
     open_picture,
+    read_image,
     reduced_size,
     to_rgb,
 )
@@ -119,3 +120,9 @@ def test_a_broken_image_is_named(tmp_path):
             open_picture(str(tmp_path / name))
     with pytest.raises(ImageFileError, match=r'b\.png does not exist'):
         open_picture(str(tmp_path / 'b.png'))
+
+
+def test_a_file_that_the_step_cannot_decode_is_to_be_converted_to_what_it_can(tmp_path):
+    Image.new('RGB', (4, 4)).save(tmp_path / 'a.jpg')
+    with pytest.raises(ImageFileError, match=r'a\.jpg cannot be decoded \(not a TIFF .*; convert it to TIFF$'):
+        read_image(str(tmp_path / 'a.jpg'), LoadImageFromFile(imdecode_backend='tifffile'))

@@ -221,3 +221,5 @@ def test_metrics_of_every_class_have_a_table_at_the_end():
     start = lines.index(['class', 'recall', 'support'])
     assert lines[start + 2 : start + 4] == [['ant', '100.00', '3'], ['bee', '50.00', '4']]
     assert lines.count(['accuracy/top1', '75.000']) == 2
+    ConsoleHook(screen)._show_metrics(runner, 'validation after epoch 2 of 2', {}, {})
+    assert shown.getvalue().endswith('\nvalidation after epoch 2 of 2: no metrics\n')

@@ -103,6 +103,8 @@ class ConsoleHook(Hook):
         if shown:
             saved = [key for hook in _checkpoint_hooks(runner) for key in getattr(hook, 'key_indicators', ())]
             self.screen.say(metric_table(title, shown, history, saved))
+        else:
+            self.screen.say(f'{title}: no metrics')
 
     def after_train(self, runner: Runner) -> None:
         lines = [f'trained {runner.iter} iterations in {duration(time.monotonic() - self.began)}']
