@@ -243,10 +243,11 @@ def test_ignored_labels_that_differ(key, value, expected, small):
     assert f'model.decode_head.ignore_index is 255, but {expected}: what is not labelled' in line(cfg)
 
 
-def test_labels_have_8_bits(small):
-    names = [f'{index}' for index in range(256)]
-    cfg = small('semfpn', {'model.decode_head.num_classes': 256, **everywhere('metainfo.classes', names)})
-    assert 'has 256 classes, but mmseg reads labels of 8 bits' in line(cfg)
+@pytest.mark.parametrize(('count', 'fault'), [(256, 'mmseg reads labels of 8 bits'), (1, 'a segmentor needs two')])
+def test_a_segmentor_has_2_to_255_classes(count, fault, small):
+    names = [f'{index}' for index in range(count)]
+    cfg = small('semfpn', {'model.decode_head.num_classes': count, **everywhere('metainfo.classes', names)})
+    assert f'has {count}, but {fault}' in line(cfg)
 
 
 def test_classes_that_are_those_of_the_library(small):

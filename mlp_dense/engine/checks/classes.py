@@ -36,8 +36,10 @@ def check_classes(cfg: Config) -> None:
         if (names := class_names(cfg, dataset)) is not None:
             classes[key] = names
             _check_heads(cfg, key, dataset, len(names))
-            if len(names) > 255 and is_a(cfg, dataset, 'DATASETS', 'BaseSegDataset'):
-                raise UserError(f'{key} has {len(names)} classes, but mmseg reads labels of 8 bits: 0 to 254 at most')
+            if not 1 < len(names) < 256 and is_a(cfg, dataset, 'DATASETS', 'BaseSegDataset'):
+                fault = 'a segmentor needs two, such as background and object'
+                fault = fault if len(names) == 1 else 'mmseg reads labels of 8 bits: 0 to 254 at most'
+                raise UserError(f'{key}.metainfo.classes has {len(names)}, but {fault}')
     for key, names in classes.items():
         first = next(iter(classes))
         if names != classes[first]:
