@@ -73,7 +73,8 @@ def parse_value(text: str, old: Any = None) -> Any:
         old: the value in the config. In the place of a path any text but ``None`` is a path.
 
     Raises:
-        ValueError: the text begins with a bracket that is not closed, or ``dict(...)`` holds other than ``key=value``.
+        ValueError: the text begins with a bracket that is not closed, ``dict(...)`` holds other than ``key=value``, or
+            the text is a dict in braces.
     """
     if len(text) > 1 and text[0] == text[-1] and text[0] in QUOTES and text[0] not in text[1:-1]:
         text = text[1:-1]
@@ -82,13 +83,15 @@ def parse_value(text: str, old: Any = None) -> Any:
     make = {'[]': list, '()': tuple}.get(text[:1] + text[-1:])
     if make and (parts := _split(text[1:-1])) is not None:
         return make(map(_parse_part, parts))
+    if text[:1] + text[-1:] == '{}' and not isinstance(old, str):
+        raise ValueError('write it as dict(key=value, ...)')
     if text.startswith('dict(') and text.endswith(')') and (parts := _split(text[5:-1])) is not None:
         pairs = [part.partition('=') for part in parts]
         if not all(key.strip().isidentifier() and sign for key, sign, _ in pairs):
             raise ValueError('write it as dict(key=value, ...)')
         return {key.strip(): _parse_part(value.strip()) for key, _, value in pairs}
     parts = _split(text)
-    if parts is None and text[0] in '[(':
+    if parts is None and text.startswith(('[', '(', 'dict(')):
         raise ValueError('the brackets or quotes do not match')
     if parts and parts != [text.strip()] and not isinstance(old, str):
         values = [*map(_parse_part, parts)]

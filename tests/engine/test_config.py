@@ -148,7 +148,7 @@ def test_a_value_arrives_as_typed(text, old, value):
     assert type(read) is type(value)
 
 
-@pytest.mark.parametrize('text', ['[64', '(64,(1,2)', '[(1]', '[1,2', '[1]]', "['a, b]"])
+@pytest.mark.parametrize('text', ['[64', '(64,(1,2)', '[(1]', '[1,2', '[1]]', "['a, b]", 'dict(a=(1,2)'])
 def test_brackets_must_match(text):
     with pytest.raises(
         UserError, match=re.escape(f'option model.test_cfg.mode={text}: the brackets or quotes do not match')
@@ -160,8 +160,9 @@ def test_a_dict_replaces_a_value_of_another_kind():
     text = "dict(type='Pretrained', checkpoint='/a/b.pth')"
     cfg = load_config(UPERNET, [('model.backbone.init_cfg', text)])
     assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint='/a/b.pth')
-    with pytest.raises(UserError, match=re.escape('write it as dict(key=value, ...)')):
-        load_config(UPERNET, [('model.backbone.init_cfg', 'dict(a,b)')])
+    for text in ('dict(a,b)', "{'type': 'Pretrained'}", "[{'type': 'Pretrained'}]"):
+        with pytest.raises(UserError, match=re.escape('write it as dict(key=value, ...)')):
+            load_config(UPERNET, [('model.backbone.init_cfg', text)])
 
 
 def test_a_path_with_spaces_and_commas_reaches_every_dataset():
