@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+
+from mmengine.logging import print_log
 
 DEFAULT = 'DejaVu Sans'
 """The font that matplotlib brings along; it has Latin, Greek and Cyrillic."""
@@ -52,11 +54,11 @@ def _choose(names: tuple[str, ...]) -> NamesFont:
         path, missing = min(((path, _missing(path, names)) for path in (default, *candidates)), key=lambda p: len(p[1]))
     if missing:
         examples = ', '.join(names[index] for index in sorted(missing)[:3])
-        warnings.warn(
+        text = (
             f'no installed font can write {len(missing)} of {len(names)} class names ({examples}): pictures show their '
-            f'index instead; install a font of that script, such as Noto',
-            stacklevel=2,
+            f'index instead; install a font of that script, such as Noto'
         )
+        print_log(text, logger='current', level=logging.WARNING)
     if path != default:
         fontManager.addfont(path)
     written = tuple(str(index) if index in missing else _shorten(name) for index, name in enumerate(names))
