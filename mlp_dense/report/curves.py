@@ -143,7 +143,7 @@ def draw_panel(axes: Axes, runs: Sequence[Run], names: Sequence[str], key: str) 
             units.add(series.unit)
     axes.set_title(TITLES.get(key, key), fontsize=11, loc='left')
     axes.set_xlabel(' or '.join(sorted(units)))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(visible=True, linewidth=0.5, alpha=0.35)
     axes.spines[['top', 'right']].set_visible(False)
     if key == 'lr':

@@ -121,6 +121,11 @@ def test_every_diagram_has_the_curves_of_the_runs_that_recorded_it(resumed, tmp_
     assert colors[0]['run'] != colors[0]['other']
 
 
+def test_a_single_iteration_has_whole_numbers_beside_it(tmp_path):
+    session(tmp_path / 'run/20260101_000000', [training(1, 4.0)])
+    assert all(tick == round(tick) for axes in draw([read_run(tmp_path / 'run')]).axes for tick in axes.get_xticks())
+
+
 @pytest.mark.slow
 def test_the_tool_draws_a_picture(resumed, tmp_path):
     session(tmp_path / 'other/20260101_000000', [training(10, 4.0), training(20, 3.0)])
