@@ -29,8 +29,8 @@ class ConvEmbed(nn.Module):
     """``(B, H, W, C_in) -> (B, H', W', C_out)``: one convolution without a norm, called ``proj``.
 
     Its maps have the dtype of its weight, so that under autocast the sums of the residual blocks, and the LayerNorms
-    that read them, are in float32: detectors learn from smaller differences than bfloat16 keeps, and on CPUs PyTorch
-    sums the gradients of a LayerNorm's weights in bfloat16 where its input is bfloat16.
+    that read them, are in float32: on CPUs PyTorch sums the gradients of a LayerNorm's weights in bfloat16 where its
+    input is bfloat16, and loses up to a third of them.
     """
 
     weight_name = 'proj.weight'
