@@ -47,13 +47,7 @@ def browse(cfg: Config, split: str, number: int, out_dir: Path) -> int:
     Raises:
         UserError: the config has no such split, its data are missing or broken, or the folder cannot be written to.
     """
-    loader = cfg.get(f'{split}_dataloader')
-    if not loader:
-        raise UserError(f'the config has no {split}_dataloader; choose another --split')
-    check_data(cfg, split)
-    make_folder(out_dir, '--out-dir')
-    init_default_scope(cfg.default_scope)
-    dataset: Any = CheckedRunner.build_dataloader(without_workers(loader)).dataset
+    dataset = open_split(cfg, split, out_dir)
     visualizer = make_visualizer(cfg, dataset)
     datasets = list(innermost(dataset))
     names = result_names(datasets)
@@ -63,9 +57,31 @@ def browse(cfg: Config, split: str, number: int, out_dir: Path) -> int:
     items = track(_items(cfg, split, dataset, indices), f'Drawing {split}', count)
     for (inputs, sample), index in zip(items, indices, strict=True):
         picture = _draw(visualizer, inputs, sample, datasets[0], split)
-        path = _place(out_dir, index, names.get(image_key(sample), 'image'))
+        path = picture_path(out_dir, index, names.get(image_key(sample), 'image'))
         Image.fromarray(picture).save(path, compress_level=COMPRESSION)
     return count
+
+
+def open_split(cfg: Config, split: str, out_dir: Path) -> Any:
+    """Build the data set of a split, and make the folder of its pictures.
+
+    Raises:
+        UserError: see :func:`browse`.
+    """
+    loader = cfg.get(f'{split}_dataloader')
+    if not loader:
+        raise UserError(f'the config has no {split}_dataloader; choose another --split')
+    check_data(cfg, split)
+    make_folder(out_dir, '--out-dir')
+    init_default_scope(cfg.default_scope)
+    return CheckedRunner.build_dataloader(without_workers(loader)).dataset
+
+
+def picture_path(out_dir: Path, index: int, name: str, ending: str = '') -> Path:
+    """Return the path of a picture, whose folder is made."""
+    path = out_dir / Path(name).with_name(f'{index:05d}_{Path(name).name}{ending}.png')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _draw(visualizer: Any, inputs: Any, sample: Any, dataset: Any, split: str) -> np.ndarray:
@@ -76,13 +92,6 @@ def _draw(visualizer: Any, inputs: Any, sample: Any, dataset: Any, split: str) -
     fit = page_size if is_classified(sample) else reduced_size
     picture = to_rgb(image, dataset.metainfo.get('rgb_bands'), is_bgr, fit(size))
     return draw_sample(visualizer, picture, fit_sample(sample, size, picture.shape[:2]), draw_pred=False)
-
-
-def _place(out_dir: Path, index: int, name: str) -> Path:
-    """Return the path of a picture, whose folder is made."""
-    path = out_dir / Path(name).with_name(f'{index:05d}_{Path(name).name}.png')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _items(cfg: Config, split: str, dataset: Any, indices: Sequence[int]) -> Iterator[tuple[Any, Any]]:

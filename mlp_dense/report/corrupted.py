@@ -8,19 +8,15 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 
 from mlp_dense.datasets.corruptions import SEVERITIES, corruption_names, insert_corruption
 from mlp_dense.datasets.images import resize, to_rgb
-from mlp_dense.engine.checks import check_data, innermost
-from mlp_dense.engine.completion import without_workers
+from mlp_dense.engine.checks import innermost
 from mlp_dense.engine.fonts import font_for
 from mlp_dense.engine.pictures import image_key, result_names
-from mlp_dense.engine.runner import CheckedRunner
-from mlp_dense.errors import UserError
-from mlp_dense.folders import make_folder
+from mlp_dense.report.browsing import open_split, picture_path
 
 CELL = 224
 """Pixels of the longer edge of an image on a sheet."""
@@ -48,13 +44,7 @@ def browse_corruptions(cfg: Config, split: str, number: int, out_dir: Path, name
             corrupted, or the folder cannot be written to.
     """
     corruptions = corruption_names(names)
-    loader = cfg.get(f'{split}_dataloader')
-    if not loader:
-        raise UserError(f'the config has no {split}_dataloader; choose another --split')
-    check_data(cfg, split)
-    make_folder(out_dir, '--out-dir')
-    init_default_scope(cfg.default_scope)
-    datasets = list(innermost(CheckedRunner.build_dataloader(without_workers(loader)).dataset))
+    datasets = list(innermost(open_split(cfg, split, out_dir)))
     places = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
     seed, is_classifier = (cfg.get('randomness') or {}).get('seed') or 0, cfg.default_scope == 'mmpretrain'
     distance = max(1, len(places) / number) if is_classifier else 1  # their images may be sorted by class
@@ -64,12 +54,10 @@ def browse_corruptions(cfg: Config, split: str, number: int, out_dir: Path, name
     for place in track(chosen, f'Drawing {split}'):
         dataset, index = places[place]
         data, step = dataset.get_data_info(index), steps[id(dataset)]
-        name = Path(files.get(image_key(data), 'image'))
+        path = picture_path(out_dir, place, files.get(image_key(data), 'image'), '_corruptions')
         for transform in dataset.pipeline.transforms[: dataset.pipeline.transforms.index(step)]:
             data = transform(data)
         rows = [[_picture(data, step, dataset, shown) for shown in columns(corruption)] for corruption in corruptions]
-        path = out_dir / name.with_name(f'{place:05d}_{name.name}_corruptions.png')
-        path.parent.mkdir(parents=True, exist_ok=True)
         draw_sheet(corruptions, rows).save(path)
     return len(chosen)
 
