@@ -226,7 +226,10 @@ def refusal(args, capsys) -> str:
         (['backbone', 'CycleMLP', 'b1', '--peers', 'swin_huge'], '--peers swin_huge: timm'),
         (['backbone', 'CycleMLP', 'b1', '--options', 'depth=3'], "--options: .*'depth'"),
         (['backbone', 'RaftMLP', 's', '--options', 'token_grid=cut'], "--options: token_grid must be one of .*'cut'"),
-        (['backbone', 'CycleMLP', 'b1', '--options', 'out_indices=[1,2'], '--options: the brackets or quotes do not match'),
+        (
+            ['backbone', 'CycleMLP', 'b1', '--options', 'out_indices=[1,2'],
+            '--options: the brackets or quotes do not match',
+        ),
         (['backbone', 'CycleMLP', 'b1', '--plot', 'time.txt'], r'--plot time.txt: no picture format; .*\.png'),
         (['op', '--backend', 'triton'], "--backend: invalid choice: 'triton'"),
         (['op', '--json', 'nowhere/all.json'], 'nowhere/all.json cannot be written'),
