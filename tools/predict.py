@@ -107,7 +107,8 @@ def run(args: argparse.Namespace) -> int:
                 best = best_classes(sample.pred_score, meta['classes'])
                 print(one_line(picture.path), *(f'  {score:.3f}  {name}' for _, name, score in best), sep='\n')
             done += 1
-    print(f'{done} pictures predicted, in {out_dir}/; {len(skipped)} inputs skipped')
+    counts = [f'{n} {noun}{"s" * (n != 1)}' for n, noun in ((done, 'picture'), (len(skipped), 'input'))]
+    print(f'{counts[0]} predicted, in {out_dir}/; {counts[1]} skipped')
     return 1 if skipped else 0
 
 

@@ -18,6 +18,8 @@ from mlp_dense.errors import UserError
 
 EpsImagePlugin.gs_binary = False  # PostScript is code: Pillow would hand it to Ghostscript, whatever its file is called
 TIFF = ('.tif', '.tiff')
+SUFFIXES = ('.avif', '.bmp', '.gif', '.jp2', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', *TIFF, '.webp')
+"""The suffixes of the files in a folder that are taken for pictures: OpenCV or tifffile reads them."""
 LARGEST = 2**30
 """The most pixels of an image that OpenCV decodes."""
 USUAL = 2**28
@@ -39,21 +41,26 @@ class ImageFileError(UserError):
 
 @dataclass(frozen=True)
 class Head:
-    """What the head of an image file promises: (width, height), and the bytes of all that is decoded together."""
+    """What the head of an image file promises: (width, height), the bytes of all that is decoded together, its format.
+
+    The format has the name that Pillow gives it; it is empty where Pillow does not know it.
+    """
 
     size: tuple[int, int]
     bytes: int
+    format: str = ''
 
 
+@lru_cache(2**17)
 def read_head(path: str) -> Head | None:
     """Read the head of an image file; None where neither Pillow nor tifffile knows one."""
     head = _tiff_head(path) if path.lower().endswith(TIFF) else None
     try:
         with unlimited_pillow(), Image.open(path) as image:
-            pillow = Head(image.size, _bytes(image))
+            pillow = Head(image.size, _bytes(image), image.format or '')
     except Exception:  # half a dozen types, of a file that is no image or a broken one
         return head
-    return Head(pillow.size, max(pillow.bytes, head.bytes if head else 0))
+    return Head(pillow.size, max(pillow.bytes, head.bytes if head else 0), pillow.format)
 
 
 def _bytes(image: Image.Image) -> int:
@@ -70,6 +77,16 @@ def _tiff_head(path: str) -> Head | None:
             return Head((page.imagewidth, page.imagelength), max(series.nbytes, page.nbytes))
     except Exception:  # half a dozen types as well
         return None
+
+
+@lru_cache(2**17)
+def count_pages(path: str) -> int:
+    """Count the images in a file: pages or frames; 1 for one that Pillow cannot read, and for a photo with previews."""
+    try:
+        with unlimited_pillow(), Image.open(path) as image:
+            return 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
+    except Exception:  # half a dozen types as well
+        return 1
 
 
 def size_of(path: str) -> tuple[int, int] | None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import cv2
+import mmcv
 import numpy as np
 from mmengine.dataset import Compose
 from PIL import Image
 
-from mlp_dense.datasets.heads import TIFF, ImageFileError, check_head, size_of, unlimited_pillow
+from mlp_dense.datasets.heads import TIFF, ImageFileError, check_head, read_head, size_of, unlimited_pillow
 from mlp_dense.errors import UserError
 
 Load = Callable[[dict], Any]
@@ -21,12 +24,19 @@ Size = tuple[int, int]
 """(height, width) in pixels."""
 SMALLEST = 32
 """The edge in pixels from which every backbone takes images."""
+ORIENTATION = 0x0112
+"""The tag of the EXIF orientation; its value 1 is upright."""
+HAVE_EXIF = ('AVIF', 'JPEG', 'MPO', 'PNG', 'TIFF', 'WEBP')
+"""Pillow's names of the formats that have an orientation."""
 SHORT, LONG = 600, 4000
 """Pixels: pictures of smaller images are enlarged, so that names can be read, and of larger ones reduced."""
 
 
 class CheckedPipeline(Compose):
-    """A dataset's pipeline that names the image file because of which it fails; the libraries do not."""
+    """A dataset's pipeline that turns all photos upright and names the file because of which it fails.
+
+    The libraries turn those of some formats, and name none.
+    """
 
     def __init__(self, pipeline: Compose):
         self.transforms = pipeline.transforms
@@ -37,13 +47,20 @@ class CheckedPipeline(Compose):
             check_head(path)
         try:
             with unlimited_pillow():
-                return super().__call__(data)
+                return self._run(data)
         except Exception as error:
             for path in paths:
                 check_image(path)
             if paths and isinstance(error, (cv2.error, MemoryError)):
                 raise unfit_image(paths[0], error) from error
             raise
+
+    def _run(self, data: dict[str, Any]) -> dict[str, Any] | None:
+        for step in self.transforms:
+            if (result := step(data)) is None:
+                return None
+            data = turn_upright(result, step) if loads_image(type(step).__name__) else result
+        return data
 
 
 def unfit_image(path: str, error: Exception) -> ImageFileError:
@@ -119,13 +136,46 @@ def read_image(path: str, load: Load) -> np.ndarray:
     """
     check_head(path)
     try:
-        return load({'img_path': path})['img']
+        return turn_upright(load({'img_path': path}), load)['img']
     except Exception as error:  # the decoders raise half a dozen types
         if isinstance(error, MemoryError) or getattr(error, 'code', None) == cv2.Error.StsNoMem:
             raise ImageFileError(f'image {path} needs more memory than there is; cut it into several files') from error
         check_image(path)
         kind = 'TIFF' if getattr(load, 'imdecode_backend', None) == 'tifffile' else 'PNG or JPEG'
         raise ImageFileError(f'image {path} cannot be decoded ({error}); convert it to {kind}') from error
+
+
+def turn_upright(data: dict[str, Any], load: Any) -> dict[str, Any]:
+    """Turn the image that mmcv's loading step has put into ``data`` as its EXIF orientation says, unless that has.
+
+    OpenCV turns a JPEG and no WebP, tifffile nothing. A step that loads images as they are (``color_type='unchanged'``
+    and those with ``ignore_orientation``) keeps them so.
+    """
+    path, flag = data.get('img_path'), getattr(load, 'color_type', '')
+    head = read_head(path) if isinstance(path, str) and flag in ('color', 'grayscale') else None
+    if head is None or head.format not in HAVE_EXIF or _turns(head.format, load.imdecode_backend, flag):
+        return data
+    if (orientation := _orientation(path)) in range(2, 9):
+        image = data['img'].swapaxes(0, 1) if orientation >= 5 else data['img']
+        image = image[:, ::-1] if orientation in (2, 3, 6, 7) else image
+        data['img'] = np.ascontiguousarray(image[::-1] if orientation in (3, 4, 7, 8) else image)
+        data['img_shape'] = data['ori_shape'] = data['img'].shape[:2]
+    return data
+
+
+@cache
+def _turns(name: str, backend: str | None, flag: str) -> bool:
+    """Tell whether a decoder turns images of a format, by a small one that is to be turned."""
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.new('RGB', (16, 8)).save(buffer, 'JPEG' if name == 'MPO' else name, exif=exif)
+    return mmcv.imfrombytes(buffer.getvalue(), flag=flag, backend=backend).shape[0] == 16
+
+
+@lru_cache(2**17)
+def _orientation(path: str) -> int:
+    with unlimited_pillow(), Image.open(path) as image:
+        return image.getexif().get(ORIENTATION, 1)
 
 
 def to_rgb(

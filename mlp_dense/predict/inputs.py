@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
+from mmengine.logging import print_log
 
-from mlp_dense.datasets.heads import ImageFileError, check_head
+from mlp_dense.datasets.checks.images import is_passed_over
+from mlp_dense.datasets.heads import SUFFIXES, ImageFileError, check_head, count_pages
 from mlp_dense.datasets.images import Load, loads_bgr, read_image
 from mlp_dense.errors import UserError
 
-IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 VIDEO_EXTENSIONS = ('.avi', '.flv', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 
 Input = str | os.PathLike | np.ndarray
@@ -109,9 +111,14 @@ def _files(path: str, on_error: OnError) -> list[tuple[str, str]]:
     """List name and path of every file that an input stands for."""
     place = Path(path)
     if place.is_dir():
-        files = sorted(file for file in place.rglob('*') if file.name.lower().endswith(IMAGE_EXTENSIONS))
+        files = sorted(place.rglob('*'))
         files = [file for file in files if not any(part.startswith('.') for part in file.relative_to(place).parts)]
-        base, empty = place, f'folder {path} holds no image ({", ".join(IMAGE_EXTENSIONS)})'
+        if others := [file for file in files if is_passed_over(file.name)]:
+            kinds = ', '.join(sorted({file.suffix for file in others}))
+            remedy = f'such as {others[0].relative_to(place)}; convert them to PNG or JPEG'
+            on_error(ImageFileError(f'folder {path} holds {len(others)} images of kinds not read ({kinds}), {remedy}'))
+        files = [file for file in files if file.name.lower().endswith(SUFFIXES)]
+        base, empty = place, f'folder {path} holds no image ({", ".join(SUFFIXES)})'
     elif glob.has_magic(path) and not place.exists():
         files = sorted(file for file in map(Path, glob.glob(path, recursive=True)) if file.is_file())
         base = Path(*takewhile(lambda part: not glob.has_magic(part), place.parts))
@@ -150,6 +157,9 @@ def read_pictures(source: Source, load: Load, check: Callable[[str], None]) -> I
         check_head(source.path)
         check(source.path)
         yield Picture(source, read_image(source.path, load), loads_bgr(load))
+        if loads_bgr(load) and (pages := count_pages(source.path)) > 1:
+            text = f'{source.path} holds {pages} images, and the first is predicted; save each as a file of its own'
+            print_log(text, logger='current', level=logging.WARNING)
 
 
 def _frames(source: Source) -> Iterator[Picture]:

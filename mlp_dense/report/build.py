@@ -53,7 +53,6 @@ def write_report(
         UserError: config, checkpoint, data or predictions are missing or do not fit each other.
     """
     cfg = load_config(str(config or find_config(work_dir)), options, is_found=config is None)
-    check_data(cfg, 'test')
     check_file_place(out, '--out')
     speed = facts.Facts()
     if predictions is None:
@@ -64,6 +63,8 @@ def write_report(
         speed = run_test(cfg, checkpoint, predictions, amp)
     elif not predictions.exists():
         raise UserError(f'--predictions {predictions} does not exist; make it with tools/test.py --out')
+    else:
+        check_data(cfg, 'test')
     results = judge(cfg, predictions, score_thr)
     run = read_run(work_dir) if sessions(work_dir) else None
     tables = {

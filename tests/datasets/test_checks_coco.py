@@ -20,7 +20,7 @@ CONTENT = dict(
     annotations=[ANNOTATION],
     categories=[dict(id=3, name='cat')],
 )
-MASKS = [dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
+MASKS = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
 
 
 @pytest.fixture
@@ -194,15 +194,20 @@ def test_images_are_held_against_the_file(root):
     Image.new('L', (30, 24)).save(root / 'images/other.png')
     Image.new('L', (1, 1)).save(root / 'images/point.png')
     Image.new('L', (1, 1)).save(root / 'images/unlisted.png')
-    tifffile.imwrite(root / 'images/bands.tif', np.zeros((24, 32, 5), np.float32), photometric='minisblack')
+    tifffile.imwrite(
+        root / 'images/bands.tif', np.zeros((24, 32, 5), np.float32), photometric='minisblack', planarconfig='contig'
+    )
     tifffile.imwrite(root / 'images/pages.tif', np.zeros((24, 32, 5), np.float32))
     content = deepcopy(CONTENT)
     content['images'] += [
         dict(id=i, file_name=name, width=32, height=24) for i, name in enumerate((*names, 'bands.tif', 'pages.tif'), 2)
     ]
     content['images'][5].update(width=1, height=1)
+    frames = [Image.new('L', (32, 24), value) for value in (0, 9)]
+    frames[0].save(root / 'images/film.gif', save_all=True, append_images=frames[1:])
+    content['images'].append(dict(id=99, file_name='film.gif', width=32, height=24))
     findings = check(root, content)
-    assert not any('ä.png' in text or 's.tif' in text for _, text in findings)
+    assert not any('ä.png' in text or 'bands.tif' in text for _, text in findings)
     expected = {
         'empty.jpg': ('error', 'is empty (0 bytes)'),
         'cut.jpg': ('error', 'cannot be decoded'),
@@ -210,6 +215,8 @@ def test_images_are_held_against_the_file(root):
         'other.png': ('error', 'is 32 x 24 in'),
         'point.png': ('warning', 'is of 1 x 1 pixels'),
         'missing.png': ('error', 'does not exist'),
+        'pages.tif': ('warning', 'holds 24 images, of which the first is used'),
+        'film.gif': ('warning', 'holds 2 images, of which the first is used'),
     }
     assert any('are not listed here, where they are not used (first: unlisted.png)' in text for _, text in findings)
     for name, (level, fault) in expected.items():

@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 import tifffile
 from mmcv.transforms import LoadImageFromFile
+from mmengine.dataset import Compose
 from PIL import Image, ImageOps
 
+from mlp_dense.datasets.checks.images import read_picture
 from mlp_dense.datasets.heads import ImageFileError, size_of
 from mlp_dense.datasets.images import (
     LONG,
+    CheckedPipeline,
     canvas_size,
     check_image,
+    loads_bgr,
     open_picture,
     read_image,
     reduced_size,
@@ -43,6 +47,24 @@ def test_a_photo_is_turned_as_its_exif_says(orientation, tmp_path):
     assert size == expected.shape[:2]
     load = LoadImageFromFile(imdecode_backend='pillow', color_type='unchanged')  # turns nothing: nor does the picture
     assert np.array_equal(open_picture(str(tmp_path / 'photo.png'), load=load)[0], halves())
+
+
+@pytest.mark.parametrize('name', ['photo.webp', 'photo.jpg', 'photo.tif'])
+def test_what_a_decoder_does_not_turn_is_turned_in_pipelines_and_pictures_alike(name, tmp_path):
+    exif, path = Image.Exif(), str(tmp_path / name)
+    for orientation in range(1, 9):
+        exif[0x0112] = orientation
+        path = str(tmp_path / f'{orientation}{name}')
+        Image.fromarray(halves()).save(path, exif=exif, **{} if name.endswith('.jpg') else {'lossless': True})
+        with Image.open(path) as file:
+            expected = np.asarray(ImageOps.exif_transpose(file))
+        load = LoadImageFromFile(imdecode_backend='tifffile' if name.endswith('.tif') else 'cv2')
+        sample = CheckedPipeline(Compose([load]))({'img_path': path})
+        image = sample['img'][..., ::-1] if loads_bgr(load) else sample['img']
+        assert abs(image.astype(int) - expected).max() < 20 + 100 * name.endswith('.jpg')
+        assert sample['img_shape'] == sample['ori_shape'] == expected.shape[:2]
+        assert read_picture(path).size == expected.shape[1::-1]
+        assert np.array_equal(open_picture(path, load=load)[0], image)
 
 
 def test_bands_are_those_that_are_named(tmp_path):

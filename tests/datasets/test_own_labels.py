@@ -238,8 +238,10 @@ def test_mixed_suffixes_are_all_read(tmp_path):
     write_all(root, 'images/{split}/{name}.jpg', 'labels/{split}/{name}.png')
     (root / 'images/train/p1.jpg').rename(root / 'images/train/p1.JPG')
     write_image(root / 'images/val/p9.jpg', 9)
+    (root / 'images/val/p8.HEIC').touch()
     cfg, datasets, printed = make(root)
     assert len(check(cfg, datasets)) == 4
+    assert '1 images of kinds that are not read are left out, such as images/val/p8.HEIC' in printed
     assert '1 images without label map are left out, such as images/val/p9.jpg' in printed
 
 

@@ -65,6 +65,23 @@ def test_from_python_an_unreadable_file_is_raised_or_handed_over(pixels, tmp_pat
     assert len(errors) == 3
 
 
+def test_what_a_folder_holds_is_predicted_or_told(pixels, tmp_path, capfd):
+    frames = [Image.fromarray(noise((70, 50), seed)) for seed in (0, 1)]
+    frames[0].save(tmp_path / 'film.gif', save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / 'pages.tif', save_all=True, append_images=frames[1:])
+    for name in ('a.jp2', 'b.pcx', 'c.HEIC'):
+        frames[0].save(tmp_path / name, 'PCX' if name == 'c.HEIC' else None)
+    (tmp_path / '.hidden.pcx').touch()
+    errors = []
+    samples = predict(*pixels, tmp_path, on_error=errors.append)
+    assert [sample.img_path for sample in samples] == [f'{tmp_path}/{n}' for n in ('a.jp2', 'film.gif', 'pages.tif')]
+    (error,) = map(str, errors)
+    assert error.endswith('holds 2 images of kinds not read (.HEIC, .pcx), such as b.pcx; convert them to PNG or JPEG')
+    printed = capfd.readouterr()
+    for name in ('film.gif', 'pages.tif'):
+        assert f'{tmp_path}/{name} holds 2 images, and the first is predicted' in printed.out + printed.err
+
+
 def test_wrong_arguments_are_told_before_the_model_is_loaded():
     image = noise((64, 48))
     for options, error, told in (

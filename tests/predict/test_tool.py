@@ -74,7 +74,7 @@ def test_a_broken_file_is_reported_and_skipped(json_run):
     skipped = [line for line in done.output.splitlines() if line.startswith('skipped: ')]
     assert len(skipped) == 1
     assert f'image {folder}/broken.jpg cannot be decoded' in skipped[0]
-    assert f'{VAL} pictures predicted, in {out}/; 1 inputs skipped' in done.output
+    assert f'{VAL} pictures predicted, in {out}/; 1 input skipped' in done.output
     assert 'Traceback' not in done.output
     assert len(list((out / 'overlays').iterdir())) == VAL
 

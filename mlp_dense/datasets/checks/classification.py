@@ -68,7 +68,7 @@ def check_classification(
     paths = [path for path, _ in samples if path]
     for path, picture in walk(paths, _read, thorough, advance):
         if picture is not None:
-            yield from picture_findings(path, picture, thorough=False)
+            yield from picture_findings(path, picture, thorough=False, pipeline=settings.pipeline)
     yield from _class_findings(settings, samples)
     if thorough:
         yield from _set_findings(settings, samples, split)

@@ -114,7 +114,7 @@ def _file_findings(
 
     for image, picture in walk(images, read, thorough, advance):
         path = os.path.join(settings.images, image['file_name'])
-        yield from picture_findings(path, picture, thorough)
+        yield from picture_findings(path, picture, thorough, settings.pipeline)
         yield from _size_findings(settings.ann_file, path, image, picture)
     if thorough:
         listed = {os.path.abspath(os.path.join(settings.images, image['file_name'])) for image in images}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -13,10 +13,10 @@ from typing import Any
 from PIL import Image
 
 from mlp_dense.datasets.checks.findings import Finding
-from mlp_dense.datasets.heads import TIFF, ImageFileError, check_head, unlimited_pillow
-from mlp_dense.datasets.images import check_image
+from mlp_dense.datasets.checks.settings import steps
+from mlp_dense.datasets.heads import SUFFIXES, TIFF, ImageFileError, check_head, count_pages, unlimited_pillow
+from mlp_dense.datasets.images import ORIENTATION, check_image, loads_image
 
-ORIENTATION = 0x0112
 DECODED = 2**27
 """The most pixels of an image that is decoded for a check."""
 LARGE = 2**24
@@ -67,8 +67,9 @@ def _read_head(path: str) -> Picture:
             if is_tiff and getattr(image, 'n_frames', 1) > 1:
                 return Picture()  # pages or bands, as who reads them sees it
             orientation = image.getexif().get(ORIENTATION, 1)
-            size = image.size[::-1] if orientation in (5, 6, 7, 8) else image.size
-            return Picture(size, image.size, orientation)
+            is_swapped = orientation in (5, 6, 7, 8)
+            stored = image.size[::-1] if is_swapped and image.format == 'TIFF' else image.size  # which Pillow turns
+            return Picture(stored[::-1] if is_swapped else stored, stored, orientation)
     except Exception:  # half a dozen types
         return _read_tiff_head(path) if is_tiff else Picture()
 
@@ -86,8 +87,8 @@ def _read_tiff_head(path: str) -> Picture:
         return Picture()
 
 
-def picture_findings(path: str, picture: Picture, thorough: bool) -> Iterator[Finding]:
-    """Yield what is wrong with an image file by itself."""
+def picture_findings(path: str, picture: Picture, thorough: bool, pipeline: Sequence[Any] = ()) -> Iterator[Finding]:
+    """Yield what is wrong with an image file by itself, and for the pipeline that loads it."""
     if picture.fault:
         yield Finding('error', path, picture.fault, 'unreadable images')
     if picture.size is not None and min(picture.size) == 1:
@@ -98,6 +99,11 @@ def picture_findings(path: str, picture: Picture, thorough: bool) -> Iterator[Fi
             f'is turned by its EXIF orientation {picture.orientation}; its annotations must be of the turned image'
         )
         yield Finding('warning', path, message, 'images turned by EXIF')
+    loads = [step for step in steps(pipeline) if loads_image(str(step.get('type')))]
+    is_paged = any(step.get('imdecode_backend') == 'tifffile' for step in loads)  # bands may be pages
+    if loads and not is_paged and not picture.fault and (pages := count_pages(path)) > 1:
+        message = f'holds {pages} images, of which the first is used; save each as a file of its own'
+        yield Finding('warning', path, message, 'files of several images')
 
 
 @cache
@@ -105,6 +111,12 @@ def known_suffixes() -> frozenset[str]:
     """Return the suffixes of image files, in lower case."""
     Image.init()
     return frozenset(Image.registered_extensions()) - {'.pdf', '.mpg', '.mpeg', '.h5', '.hdf'}
+
+
+def is_passed_over(path: str) -> bool:
+    """Tell by the suffix whether a file holds an image, but none that is read from a folder."""
+    suffix = os.path.splitext(path)[1].lower()
+    return suffix in known_suffixes() | {'.heic', '.heif', '.jxl'} and suffix not in SUFFIXES
 
 
 def is_known(path: str) -> bool:

@@ -41,7 +41,7 @@ def check_segmentation(
     values: Counter[int] = Counter()
     done = 0
     for name, (picture, labels) in walk(names, read, thorough, advance):
-        yield from picture_findings(image_path(settings, name), picture, thorough)
+        yield from picture_findings(image_path(settings, name), picture, thorough, settings.pipeline)
         path = label_of[name]
         if labels is not None and path:
             done += 1

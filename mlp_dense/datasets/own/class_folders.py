@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 from mlp_dense.datasets.checks.class_folders import is_strange
+from mlp_dense.datasets.heads import SUFFIXES
 from mlp_dense.datasets.own.data import Samples
-from mlp_dense.datasets.own.files import SUFFIXES, read_folder, walk
+from mlp_dense.datasets.own.files import read_folder, walk
 from mlp_dense.errors import UserError
 
 

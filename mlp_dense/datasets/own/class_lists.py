@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mlp_dense.datasets.heads import SUFFIXES
 from mlp_dense.datasets.own.coco_files import find_folder
 from mlp_dense.datasets.own.data import Samples
-from mlp_dense.datasets.own.files import SUFFIXES, split_of_name
+from mlp_dense.datasets.own.files import split_of_name
 from mlp_dense.datasets.own.tables import Entry
 from mlp_dense.errors import UserError
 

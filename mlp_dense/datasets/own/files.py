@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mlp_dense.datasets.checks.images import is_passed_over
+from mlp_dense.datasets.heads import SUFFIXES
 from mlp_dense.errors import UserError
 
-SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.gif', '.webp')
 ROLES = {
     'image': 'images image img imgs imgdir imagedir jpegimages leftimgbit rgb photo photos pic pics picture pictures '
     'inputs input',
@@ -69,6 +70,12 @@ def list_pictures(root: Path) -> list[Place]:
     if not pictures:
         raise UserError(f'{root} holds no pictures; looked for {", ".join(SUFFIXES)} in it and in the folders below')
     return sorted(map(place, pictures))
+
+
+def passed_over(root: Path) -> list[str]:
+    """List the image files below a folder that are of no suffix that is read, relative to it."""
+    files = (folder / name for folder, names in walk(root) for name in names if is_passed_over(name))
+    return sorted(file.relative_to(root).as_posix() for file in files)
 
 
 def place(name: Path) -> Place:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlp_dense.datasets.own.data import Request
-from mlp_dense.datasets.own.files import Place, list_pictures
+from mlp_dense.datasets.own.files import Place, list_pictures, passed_over
 from mlp_dense.errors import UserError
 
 LABEL_PART = r'(?:gtfine|label_?train_?ids|label_?ids|labels?|masks?|gt|seg|segmentation|annotations?|ann|l)'
@@ -36,6 +36,8 @@ class Pairs:
     unlabelled: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     """Label maps without an image."""
+    passed_over: list[str] = field(default_factory=list)
+    """Image files of kinds that are not read."""
 
 
 def find_pairs(request: Request) -> Pairs:
@@ -55,7 +57,7 @@ def find_pairs(request: Request) -> Pairs:
     maps = [item for item in maps if item.path.endswith(request.label_suffix)]
     if not maps:
         raise UserError(f'{root} holds no label maps; looked for {WANTED}; name the folders with --images and --labels')
-    pairs, by_image = Pairs(), defaultdict(list)
+    pairs, by_image = Pairs(passed_over=passed_over(root)), defaultdict(list)
     for item, photo in _match(root, photos, maps):
         if photo is None:
             pairs.unused.append(item.path)

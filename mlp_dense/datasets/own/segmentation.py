@@ -64,7 +64,11 @@ def inspect_labels(request: Request) -> OwnData:
 
 def _notes(pairs: Pairs, scan: Scan, classes: Classes) -> Iterator[str]:
     """Say what is left out."""
-    for names, what in ((pairs.unlabelled, 'images without label map'), (pairs.unused, 'label maps without image')):
+    for names, what in (
+        (pairs.unlabelled, 'images without label map'),
+        (pairs.unused, 'label maps without image'),
+        (pairs.passed_over, 'images of kinds that are not read'),
+    ):
         if names:
             yield f'{len(names)} {what} are left out, such as {names[0]}'
     if scan.colored and (unknown := [key for key in classes.ignored if key in scan.pixels]):
