@@ -51,7 +51,7 @@ def start(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) ->
         signal.signal(number, handler if handler is signal.SIG_IGN else end_at_once)
     bound_spinning()
     from mlp_dense.engine.quiet import quiet_libraries
-    from mlp_dense.engine.refusals import refusals_told
+    from mlp_dense.engine.refusals import misfits_told, refusals_told
     from mlp_dense.errors import user_errors
     from mlp_dense.processes import end_with_launcher
 
@@ -60,7 +60,7 @@ def start(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) ->
         quiet_libraries()
     for number, handler in before.items():
         signal.signal(number, handler)
-    return user_errors(refusals_told()(run))(args)
+    return user_errors(misfits_told()(refusals_told()(run)))(args)
 
 
 def bound_spinning() -> None:

@@ -44,7 +44,8 @@ class PassingAgent(LocalElasticAgent):
 
     def _pass_on(self, number: int, _: Any) -> None:
         self._remaining_restarts = 0
-        for handler in self._pcontext.subprocess_handlers.values():
+        context: Any = self._pcontext
+        for handler in context.subprocess_handlers.values():
             handler.proc.send_signal(number)
 
 
@@ -80,7 +81,7 @@ def main() -> int:
     # What these loggers say of a failed or interrupted process is in the lines below, too.
     for name in ('multiprocessing.api', 'agent.server.api'):
         logging.getLogger(f'torch.distributed.elastic.{name}').setLevel(logging.CRITICAL)
-    api.LocalElasticAgent = PassingAgent
+    api.LocalElasticAgent = PassingAgent  # type: ignore[misc]
     with TemporaryDirectory() as folder:
         os.environ['MLP_DENSE_TOLD'] = folder  # where the processes agree on who tells an error, see mlp_dense.errors
         os.environ['MLP_DENSE_LAUNCHER'] = str(os.getpid())  # with which they end, see mlp_dense.processes

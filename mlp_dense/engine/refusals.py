@@ -1,4 +1,4 @@
-"""What libraries refuse of a config while they build its parts, told in one line."""
+"""What libraries refuse of a config while they build its parts or compute with them, told in one line."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ from contextlib import contextmanager
 from types import FrameType
 
 from mmengine.registry import build_from_cfg
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from torch import nn
 
 from mlp_dense.errors import UserError
 
 REFUSALS = (TypeError, ValueError, KeyError, AssertionError)
 """What constructors raise for a value that they do not take."""
+SHAPES = re.compile(
+    r'to have \d+ (channels|dimensions)|cannot be multiplied|tensors? .*must (match|be equal|have the same)|'
+    r'expected (weight|bias|input) to be|running_mean should contain|normalized_shape|[Kk]ernel size can.t be greater'
+)
+"""What PyTorch says of tensors of shapes that do not fit each other."""
+LIBRARIES = ('mmcv', 'mmdet', 'mmengine', 'mmpretrain', 'mmseg')
 
 
 @contextmanager
@@ -66,3 +74,35 @@ def _in_words(error: Exception, frame: FrameType, is_from_there: bool) -> str:
     elif name in ('init', 'from_cfg'):
         name = 'the runner'
     return f'{name} cannot be built as the config says ({type(error).__name__}: {text[:300]}); correct that there'
+
+
+@contextmanager
+def misfits_told() -> Iterator[None]:
+    """Raise UserError where a part of a model does not fit what comes to it, by the numbers in its config.
+
+    Those are shapes of which PyTorch complains, and whatever a library's part raises in the first step of a training.
+    """
+    try:
+        yield
+    except (*REFUSALS, RuntimeError, IndexError) as error:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        library = frames[-1].f_globals.get('__name__', '').partition('.')[0]
+        is_shape = library == 'torch' and SHAPES.search(str(error))
+        if not (is_shape or (library in LIBRARIES and any(map(_is_first_step, frames)))):
+            raise
+        modules = [frame.f_locals['self'] for frame in frames if isinstance(frame.f_locals.get('self'), nn.Module)]
+        names = {id(module): name for module in modules[:1] for name, module in module.named_modules()}
+        part = next((name for module in modules[::-1] if (name := names.get(id(module)))), '')
+        if not part:
+            raise
+        text = ' '.join(str(error).split()) or traceback.extract_tb(error.__traceback__)[-1].line or ''
+        key = f'model.{part.removeprefix("module.").partition(".")[0]}'
+        raise UserError(
+            f'model.{part.removeprefix("module.")} does not fit what comes to it ({type(error).__name__}: '
+            f'{text[:300]}); correct the numbers of {key} in the config, or of what stands before it'
+        ) from error
+
+
+def _is_first_step(frame: FrameType) -> bool:
+    """Tell whether a frame is that of a training loop which has not finished a step."""
+    return isinstance(loop := frame.f_locals.get('self'), (EpochBasedTrainLoop, IterBasedTrainLoop)) and loop.iter == 0

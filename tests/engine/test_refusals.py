@@ -5,11 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.registry import HOOKS, MODELS, build_from_cfg
 from mmengine.runner import Runner
 from torch import nn
 
-from mlp_dense.engine.refusals import refusals_told
+from mlp_dense.engine.refusals import misfits_told, refusals_told
 from mlp_dense.errors import UserError
 
 
@@ -55,3 +56,37 @@ def test_a_defect_of_this_package_stays(monkeypatch):
     monkeypatch.setattr('mlp_dense.engine.nonfinite.UserError', None)  # 'NoneType' object is not callable
     with pytest.raises(TypeError, match='not callable'), refusals_told():
         build_from_cfg(dict(type='NonFiniteHook', max_skipped=-1), HOOKS)
+
+
+class Tiny(nn.Module):
+    """A model whose neck does not fit its backbone."""
+
+    def __init__(self, *neck):
+        super().__init__()
+        self.backbone, self.neck = nn.Conv2d(3, 8, 1), nn.Sequential(*neck)
+
+    def forward(self, x):
+        return self.neck(self.backbone(x))
+
+
+@pytest.mark.parametrize(
+    ('layer', 'message'),
+    [
+        (nn.Conv2d(9, 8, 1), r'model\.neck\.0 does not fit .*to have 9 channels, but got 8.*numbers of model\.neck'),
+        (nn.Linear(9, 8), r'model\.neck\.0 does not fit .*cannot be multiplied'),
+        (nn.BatchNorm2d(9), r'model\.neck\.0 does not fit .*running_mean should contain 8 elements not 9'),
+        (nn.LayerNorm(9), r'model\.neck\.0 does not fit .*normalized_shape'),
+    ],
+)
+def test_shapes_that_do_not_fit_name_the_part(layer, message):
+    with pytest.raises(UserError, match=message) as error, misfits_told():
+        Tiny(layer)(torch.zeros(2, 3, 4, 4))
+    assert '\n' not in str(error.value)
+
+
+def test_an_error_that_is_none_of_shapes_stays():
+    with pytest.raises(RuntimeError, match='does not require grad'), misfits_told():
+        Tiny(nn.Identity())(torch.zeros(2, 3, 4, 4)).detach().sum().backward()
+    with pytest.raises(RuntimeError, match='to have 9 channels') as raised, misfits_told():
+        raise RuntimeError('to have 9 channels')  # not PyTorch's
+    assert type(raised.value) is RuntimeError
