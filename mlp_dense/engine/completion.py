@@ -16,10 +16,12 @@ from mlp_dense.errors import UserError
 
 IGNORED = 255
 """The label that mmseg leaves out of losses and metrics unless it is told another."""
+VISUALIZERS = {'mmdet': 'DetLocalVisualizer', 'mmseg': 'SegLocalVisualizer', 'mmpretrain': 'UniversalVisualizer'}
+"""What draws the samples of a library; mmengine's own Visualizer, which it takes by default, draws none."""
 
 
 def complete(cfg: Config) -> None:
-    """Make colours for classes that lack them, let the model have the preprocessor, drop what cannot go together."""
+    """Fill in what is missing (colours, the model's preprocessor, a visualizer) and drop what cannot go together."""
     if isinstance(cfg.get('data_preprocessor'), Mapping) and isinstance(cfg.get('model'), Mapping):
         cfg.model.setdefault('data_preprocessor', deepcopy(cfg.data_preprocessor))  # as mmengine's runner does
     for _, dataset in datasets(cfg):
@@ -31,6 +33,13 @@ def complete(cfg: Config) -> None:
         if isinstance(node, dict) and node.get('class_weight') is not None and _is_softmax_of_mmseg(cfg, node):
             # mmseg's loss raises IndexError for both. With weights it leaves ignored pixels out of the mean anyway.
             node.pop('avg_non_ignore', None)
+    visualizer = cfg.get('visualizer') or {'type': 'Visualizer', 'vis_backends': [{'type': 'LocalVisBackend'}]}
+    if (
+        isinstance(visualizer, Mapping)
+        and visualizer.get('type') == 'Visualizer'
+        and cfg.get('default_scope') in VISUALIZERS
+    ):
+        cfg.visualizer = {**visualizer, 'type': VISUALIZERS[cfg.default_scope]}
     if cfg.get('default_scope') == 'mmpretrain':
         _fit_one_hot_labels(cfg)
     if cfg.get('default_scope') == 'mmseg':

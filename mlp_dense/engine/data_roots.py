@@ -60,7 +60,12 @@ def set_data_root(cfg: Config, root: str) -> None:
             names = ', '.join(f'{key}={value}' for key, value in texts.items() if key.endswith('.data_root'))
             raise UserError(f'option data_root={root}: the datasets lie in several folders; set each of {names}')
         old = min(roots, default=old)
-    cfg.merge_from_dict({**_moved(texts, str(old), root), 'data_root': root})
+    moved = _moved(texts, str(old), root)
+    cfg.merge_from_dict({**moved, 'data_root': root})
+    for key, value in texts.items():
+        if key.endswith('.data_root') and key not in moved:
+            message = f'data_root is {root}, but {key} stays {value}, which is not below {old}'
+            print_log(message, logger='current', level=logging.WARNING)
 
 
 def _moved(texts: Mapping[str, str], old: str, new: str) -> dict[str, str]:
@@ -87,7 +92,7 @@ def follow_data_root(cfg: Config, path: str) -> None:
     stale = {
         key: value
         for key, value in texts.items()
-        if inherited.get(key) == value and any(_is_below(value, old) for old in earlier)
+        if inherited.get(key, value) == value and any(_is_below(value, old) for old in earlier)
     }
     if not stale:
         return
@@ -97,6 +102,9 @@ def follow_data_root(cfg: Config, path: str) -> None:
         message = f'data_root is {new}, but {key} is still {value}, which a base config sets'
         print_log(message, logger='current', level=logging.WARNING)
         return
+    for key in [key for key in stale if key.endswith('.data_root') and key not in inherited]:  # copied, or typed again
+        message = f'{key}={stale[key]} is of a base config, whose data_root this config replaces by {new}: it is moved'
+        print_log(message, logger='current', level=logging.WARNING)
     for old in sorted(earlier, key=len, reverse=True):
         moved = _moved(stale, old, new)
         cfg.merge_from_dict(moved)

@@ -138,7 +138,7 @@ def lazy(shapes, tmp_path):
 
 def test_classes_become_names(lazy, shapes):
     cfg = load_config(str(lazy), {'model.backbone.drop_path_rate': 0.1})
-    assert cfg.default_scope == 'mmseg'
+    assert cfg.default_scope == 'mmseg' and cfg.visualizer.type == 'SegLocalVisualizer'
     model, loader = cfg.model, cfg.train_dataloader
     kinds = [model, model.backbone, model.decode_head.norm_cfg, cfg.optim_wrapper, cfg.optim_wrapper.optimizer]
     kinds += [loader.sampler, loader.dataset, *loader.dataset.pipeline, cfg.test_evaluator, cfg.train_cfg]

@@ -46,6 +46,23 @@ def test_a_root_that_one_split_uses_is_told(tmp_path, caplog):
     assert cfg.val_dataloader.dataset.data_root == 'data/shapes/'
 
 
+def test_a_loader_that_is_a_copy_of_an_inherited_one_moves_with_it(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr('mlp_dense.engine.data_roots.print_log', lambda text, **_: told.append(text))
+    base = write(
+        tmp_path / 'base.py',
+        *("default_scope = 'mmseg'", "model = dict(type='EncoderDecoder')", "data_root = '/old'"),
+        f'test_dataloader = train_dataloader = dict(dataset={DATASET.format(root="/old")})',
+    )
+    lines = ["data_root = '/new'", 'val_dataloader = _base_.test_dataloader']
+    assert roots(load_config(write(tmp_path / 'child.py', *lines, base=base))) == {'/new'}
+    lines.append("val_dataloader['dataset']['data_root'] = '/else'")
+    cfg = load_config(write(tmp_path / 'child.py', *lines, base=base), {'data_root': '/x'})
+    assert roots(cfg) == {'/x', '/else'}
+    assert told[0].startswith('val_dataloader.dataset.data_root=/old is of a base config')
+    assert 'data_root is /x, but val_dataloader.dataset.data_root stays /else, which is not below /new' in told, told
+
+
 def test_configs_without_a_root_of_their_own(tmp_path):
     lines = ["default_scope = 'mmseg'", "model = dict(type='EncoderDecoder')"]
     for count, splits in enumerate((['train', 'val'], ['train'], [])):

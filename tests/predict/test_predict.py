@@ -65,7 +65,9 @@ def test_from_python_an_unreadable_file_is_raised_or_handed_over(pixels, tmp_pat
     assert len(errors) == 3
 
 
-def test_what_a_folder_holds_is_predicted_or_told(pixels, tmp_path, capfd):
+def test_what_a_folder_holds_is_predicted_or_told(pixels, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr('mlp_dense.predict.inputs.print_log', lambda text, **_: told.append(text))
     frames = [Image.fromarray(noise((70, 50), seed)) for seed in (0, 1)]
     frames[0].save(tmp_path / 'film.gif', save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / 'pages.tif', save_all=True, append_images=frames[1:])
@@ -77,9 +79,10 @@ def test_what_a_folder_holds_is_predicted_or_told(pixels, tmp_path, capfd):
     assert [sample.img_path for sample in samples] == [f'{tmp_path}/{n}' for n in ('a.jp2', 'film.gif', 'pages.tif')]
     (error,) = map(str, errors)
     assert error.endswith('holds 2 images of kinds not read (.HEIC, .pcx), such as b.pcx; convert them to PNG or JPEG')
-    printed = capfd.readouterr()
-    for name in ('film.gif', 'pages.tif'):
-        assert f'{tmp_path}/{name} holds 2 images, and the first is predicted' in printed.out + printed.err
+    assert told == [
+        f'{tmp_path}/{name} holds 2 images, and the first is predicted; save each as a file of its own'
+        for name in ('film.gif', 'pages.tif')
+    ]
 
 
 def test_wrong_arguments_are_told_before_the_model_is_loaded():
