@@ -18,7 +18,7 @@ from mlp_dense.errors import UserError
 
 EpsImagePlugin.gs_binary = False  # PostScript is code: Pillow would hand it to Ghostscript, whatever its file is called
 TIFF = ('.tif', '.tiff')
-SUFFIXES = ('.avif', '.bmp', '.gif', '.jp2', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', *TIFF, '.webp')
+SUFFIXES = ('.avif', '.bmp', '.gif', '.jfif', '.jp2', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', *TIFF, '.webp')
 """The suffixes of the files in a folder that are taken for pictures: OpenCV or tifffile reads them."""
 LARGEST = 2**30
 """The most pixels of an image that OpenCV decodes."""

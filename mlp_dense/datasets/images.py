@@ -108,8 +108,7 @@ def open_picture(
     Args:
         path: the image file.
         bands: as in :func:`to_rgb`; a dataset names them as ``metainfo.rgb_bands``.
-        load: the loading step of the pipeline, see :func:`loading_step`. None: OpenCV, which turns a photo as its EXIF
-            orientation says, or tifffile for TIFF.
+        load: the loading step of the pipeline, see :func:`loading_step`. None: OpenCV, or tifffile for TIFF.
         fit: gives the size of the picture for that of the image, as :func:`reduced_size` does. None: the same.
 
     Returns:

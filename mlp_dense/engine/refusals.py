@@ -81,14 +81,17 @@ def misfits_told() -> Iterator[None]:
     """Raise UserError where a part of a model does not fit what comes to it, by the numbers in its config.
 
     Those are shapes of which PyTorch complains, and whatever a library's part raises in the first step of a training.
+    An error that comes of this package's own code is a defect and stays as it is.
     """
     try:
         yield
     except (*REFUSALS, RuntimeError, IndexError) as error:
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-        library = frames[-1].f_globals.get('__name__', '').partition('.')[0]
-        is_shape = library == 'torch' and SHAPES.search(str(error))
-        if not (is_shape or (library in LIBRARIES and any(map(_is_first_step, frames)))):
+        packages = [frame.f_globals.get('__name__', '').partition('.')[0] for frame in frames]
+        is_ours = next((name for name in packages[::-1] if name != 'torch'), '') == 'mlp_dense'
+        is_shape = packages[-1] == 'torch' and SHAPES.search(str(error))
+        is_first = packages[-1] in LIBRARIES and any(map(_is_first_step, frames))
+        if is_ours or not (is_shape or is_first):
             raise
         modules = [frame.f_locals['self'] for frame in frames if isinstance(frame.f_locals.get('self'), nn.Module)]
         names = {id(module): name for module in modules[:1] for name, module in module.named_modules()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 
 import pytest
 import torch
@@ -90,3 +90,10 @@ def test_an_error_that_is_none_of_shapes_stays():
     with pytest.raises(RuntimeError, match='to have 9 channels') as raised, misfits_told():
         raise RuntimeError('to have 9 channels')  # not PyTorch's
     assert type(raised.value) is RuntimeError
+
+
+def test_a_shape_that_this_package_got_wrong_stays(monkeypatch):
+    ours = FunctionType(Tiny.forward.__code__, {'__name__': 'mlp_dense.part'})
+    monkeypatch.setattr(Tiny, 'forward', ours)
+    with pytest.raises(RuntimeError, match='to have 9 channels'), misfits_told():
+        Tiny(nn.Conv2d(9, 8, 1))(torch.zeros(2, 3, 4, 4))
