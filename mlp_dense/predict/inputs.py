@@ -116,7 +116,7 @@ def _files(path: str, on_error: OnError) -> list[tuple[str, str]]:
         if others := [file for file in files if is_passed_over(file.name)]:
             kinds = ', '.join(sorted({file.suffix for file in others}))
             remedy = f'such as {others[0].relative_to(place)}; convert them to PNG or JPEG'
-            on_error(ImageFileError(f'folder {path} holds {len(others)} images of kinds not read ({kinds}), {remedy}'))
+            on_error(ImageFileError(f'folder {path} holds images of kinds not read ({kinds}: {len(others)}), {remedy}'))
         files = [file for file in files if file.name.lower().endswith(SUFFIXES)]
         base, empty = place, f'folder {path} holds no image ({", ".join(SUFFIXES)})'
     elif glob.has_magic(path) and not place.exists():

@@ -78,7 +78,7 @@ def test_what_a_folder_holds_is_predicted_or_told(pixels, tmp_path, monkeypatch)
     samples = predict(*pixels, tmp_path, on_error=errors.append)
     assert [sample.img_path for sample in samples] == [f'{tmp_path}/{n}' for n in ('a.jp2', 'film.gif', 'pages.tif')]
     (error,) = map(str, errors)
-    assert error.endswith('holds 2 images of kinds not read (.HEIC, .pcx), such as b.pcx; convert them to PNG or JPEG')
+    assert error.endswith('holds images of kinds not read (.HEIC, .pcx: 2), such as b.pcx; convert them to PNG or JPEG')
     assert told == [
         f'{tmp_path}/{name} holds 2 images, and the first is predicted; save each as a file of its own'
         for name in ('film.gif', 'pages.tif')
