@@ -7,15 +7,17 @@ what is not there.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
+from typing import TypeVar
 
 from PIL import EpsImagePlugin, Image
 
 from mlp_dense.errors import UserError
 
+T = TypeVar('T')
 EpsImagePlugin.gs_binary = False  # PostScript is code: Pillow would hand it to Ghostscript, whatever its file is called
 TIFF = ('.tif', '.tiff')
 SUFFIXES = ('.avif', '.bmp', '.gif', '.jfif', '.jp2', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', *TIFF, '.webp')
@@ -51,7 +53,22 @@ class Head:
     format: str = ''
 
 
-@lru_cache(2**17)
+def once_per_file(read: Callable[[str], T]) -> Callable[[str], T]:
+    """Make a function of a file's path remember what it returns until the file changes."""
+    remembered = lru_cache(2**17)(lambda path, version: read(path))
+
+    @wraps(read)
+    def call(path: str) -> T:
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):  # no file, or no name of one
+            return read(path)
+        return remembered(path, (status.st_mtime_ns, status.st_size))
+
+    return call
+
+
+@once_per_file
 def read_head(path: str) -> Head | None:
     """Read the head of an image file; None where neither Pillow nor tifffile knows one."""
     head = _tiff_head(path) if path.lower().endswith(TIFF) else None
@@ -79,7 +96,7 @@ def _tiff_head(path: str) -> Head | None:
         return None
 
 
-@lru_cache(2**17)
+@once_per_file
 def count_pages(path: str) -> int:
     """Count the images in a file: pages or frames; 1 for one that Pillow cannot read, and for a photo with previews."""
     try:
@@ -104,7 +121,7 @@ def check_head(path: str) -> None:
         raise ImageFileError(f'image {path} {fault}')
 
 
-@lru_cache(2**17)
+@once_per_file
 def _fault(path: str) -> str | None:
     head = None if '://' in path or not os.path.isfile(path) else read_head(path)
     if head is None:

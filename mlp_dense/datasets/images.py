@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,15 @@ import numpy as np
 from mmengine.dataset import Compose
 from PIL import Image
 
-from mlp_dense.datasets.heads import TIFF, ImageFileError, check_head, read_head, size_of, unlimited_pillow
+from mlp_dense.datasets.heads import (
+    TIFF,
+    ImageFileError,
+    check_head,
+    once_per_file,
+    read_head,
+    size_of,
+    unlimited_pillow,
+)
 from mlp_dense.errors import UserError
 
 Load = Callable[[dict], Any]
@@ -151,7 +159,9 @@ def turn_upright(data: dict[str, Any], load: Any) -> dict[str, Any]:
     and those with ``ignore_orientation``) keeps them so.
     """
     path, flag = data.get('img_path'), getattr(load, 'color_type', '')
-    head = read_head(path) if isinstance(path, str) and flag in ('color', 'grayscale') else None
+    if not isinstance(path, str) or flag not in ('color', 'grayscale'):
+        return data
+    head = read_head(path)
     if head is None or head.format not in HAVE_EXIF or _turns(head.format, load.imdecode_backend, flag):
         return data
     if (orientation := _orientation(path)) in range(2, 9):
@@ -171,7 +181,7 @@ def _turns(name: str, backend: str | None, flag: str) -> bool:
     return mmcv.imfrombytes(buffer.getvalue(), flag=flag, backend=backend).shape[0] == 16
 
 
-@lru_cache(2**17)
+@once_per_file
 def _orientation(path: str) -> int:
     with unlimited_pillow(), Image.open(path) as image:
         return image.getexif().get(ORIENTATION, 1)

@@ -16,6 +16,7 @@ from mlp_dense.datasets.checks.images import read_picture
 from mlp_dense.datasets.heads import ImageFileError, size_of
 from mlp_dense.datasets.images import (
     LONG,
+    ORIENTATION,
     CheckedPipeline,
     canvas_size,
     check_image,
@@ -65,6 +66,15 @@ def test_what_a_decoder_does_not_turn_is_turned_in_pipelines_and_pictures_alike(
         assert sample['img_shape'] == sample['ori_shape'] == expected.shape[:2]
         assert read_picture(path).size == expected.shape[1::-1]
         assert np.array_equal(open_picture(path, load=load)[0], image)
+
+
+def test_a_file_that_is_replaced_is_read_anew(tmp_path):
+    path, exif = str(tmp_path / 'photo.webp'), Image.Exif()
+    for width, orientation in ((40, 1), (48, 6)):
+        exif[ORIENTATION] = orientation
+        Image.new('RGB', (width, 32)).save(path, exif=exif)
+        assert size_of(path) == (width, 32)
+        assert read_image(path, LoadImageFromFile()).shape[:2] == ((32, 40) if orientation == 1 else (48, 32))
 
 
 def test_bands_are_those_that_are_named(tmp_path):
