@@ -99,7 +99,7 @@ class _NormMlp(torch.autograd.Function):
             torch.ops.aten.gelu_backward(back, before, approximate=ctx.approximate, grad_input=back)
             into_first = _into_linear(ctx.needs_input_grad[3:5], back, normed)
             mask = [True, affine[0] is not None, affine[1] is not None]
-            # In bfloat16 it would sum the gradients of its weights in that, and lose a tenth of them.
+            # Of inputs in bfloat16 PyTorch sums the gradients of the norm's weights in bfloat16.
             into_x, *into_norm = torch.ops.aten.native_layer_norm_backward(
                 *((back @ first).float(), cells.float(), cells.shape[1:], mean, rstd, *map(_in_float, affine), mask)
             )

@@ -104,18 +104,20 @@ class InputLimit:
         if pixels <= LARGE_INPUT:
             return
         if self.per_pixel is None:
-            few, many = (self._peak(batch[0], side) for side in CORNERS)
-            self.per_pixel = (many - few) / (CORNERS[1] ** 2 - CORNERS[0] ** 2)
+            (few, low), (many, high) = (self._peak(batch[0], side) for side in CORNERS)
+            self.per_pixel = (high - low) / (many - few)
         if pixels * (self.per_pixel + UNSEEN) > memory_limit():
             raise MemoryError
 
-    def _peak(self, data: Mapping[str, Any], side: int) -> int:
-        sample = data['data_samples'].clone()
-        size = {'img_shape': (side, side), 'ori_shape': (side, side), 'scale_factor': (1.0, 1.0)}
+    def _peak(self, data: Mapping[str, Any], side: int) -> tuple[int, int]:
+        """Return the pixels of a corner, which is narrower than ``side`` where the input is, and its peak in bytes."""
+        corner, sample = data['inputs'][:, :side, :side], data['data_samples'].clone()
+        shape = tuple(corner.shape[-2:])
+        size = {'img_shape': shape, 'ori_shape': shape, 'scale_factor': (1.0, 1.0)}
         sample.set_metainfo({key: value for key, value in size.items() if key in sample})
         with _Peak() as mode:
-            self.step({'inputs': data['inputs'][:, :side, :side], 'data_samples': sample})
-        return mode.peak
+            self.step({'inputs': corner, 'data_samples': sample})
+        return corner[0].numel(), mode.peak
 
 
 def memory_limit() -> float:

@@ -176,7 +176,7 @@ def test_bad_images_are_named(family, shape):
 
 
 def test_gradients_of_layer_norms_in_bfloat16(family):
-    """Where a map is in bfloat16, PyTorch's LayerNorm loses up to a third of its weights' gradients on a CPU."""
+    """PyTorch's LayerNorm sums the gradients of its weights in bfloat16 where a map on a CPU is in it."""
     model = family.build(fork_feat=True)
     image, gradients = torch.randn(2, 3, 256, 256), []
     for low in (False, True):

@@ -296,17 +296,18 @@ def test_an_image_whose_activations_do_not_fit_costs_one_line(pixels, tmp_path, 
     assert run(*args, '--tile', '256x256') == 0
 
 
-def test_the_memory_of_a_model_is_measured_by_two_corners():
+@pytest.mark.parametrize('shape', [(2000, 1000), (100, 20000), (200000, 9)], ids=str)
+def test_the_memory_of_a_model_is_measured_by_two_corners(shape):
     def step(data):
         pixels = data['inputs'].float()  # 12 bytes a pixel
         del pixels
         pixels = data['inputs'][:1].double() + 1  # and, after those, 16
-        assert set(data['data_samples'].metainfo) == {'ori_shape'}
+        assert data['data_samples'].metainfo == {'ori_shape': tuple(data['inputs'].shape[1:])}
         return torch.zeros(1000), pixels.sum()
 
     limit = InputLimit(step)
-    data = {'inputs': torch.zeros(3, 2000, 1000, dtype=torch.uint8), 'data_samples': BaseDataElement()}
-    data['data_samples'].set_metainfo({'ori_shape': (2000, 1000)})
+    data = {'inputs': torch.zeros(3, *shape, dtype=torch.uint8), 'data_samples': BaseDataElement()}
+    data['data_samples'].set_metainfo({'ori_shape': shape})
     limit.check([data])
     assert limit.per_pixel == 16
 
