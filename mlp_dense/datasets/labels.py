@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from PIL import Image
 
 from mlp_dense.datasets.checks.labels import read_labels
-from mlp_dense.datasets.heads import BYTES, ImageFileError, unlimited_pillow
+from mlp_dense.datasets.heads import BYTES, ImageFileError, once_per_file, unlimited_pillow
 
 
 class CheckedLabels:
@@ -44,7 +43,7 @@ class CheckedLabels:
         return data
 
 
-@lru_cache(2**17)
+@once_per_file
 def wide_value(path: str) -> int | None:
     """Return a value of a label file that is not one of 8 bits, to which mmseg cuts all; None if there is none."""
     try:
